@@ -1,0 +1,1 @@
+"""Register offsets, fields and encodings: the only copy. Gateware, software and tests read it."""
