@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .bus import ADDRESS_BITS, BusSignature, RequesterKind
+from .bus import ADDRESS_BITS, BusSignature, Requester
 from .tap import EventKind, TapSignature, tap_event
 
 PRIVATE_BASE = 0xFEE0_0000
@@ -70,8 +70,8 @@ class SysregSignature(wiring.Signature):
         )
 
 
-class CpuLink(wiring.Signature):
-    """Seen from the CPU: operations go out, interrupt lines come in.
+class OperationLink(wiring.Signature):
+    """Seen from the one who asks: operations go out, answers come in.
 
     One operation at a time: ``request`` is taken in the clock it is offered, unless one is still
     unanswered. ``response`` is valid for one clock, and ``request`` may be valid in that clock.
@@ -82,15 +82,24 @@ class CpuLink(wiring.Signature):
             {
                 "request": Out(stream.Signature(CpuRequest)),
                 "response": In(CpuResponseSignature()),
-                "irq": In(1),
-                "virq": In(1),
-                "intr": In(1),
             }
         )
 
 
+class CpuLink(wiring.Signature):
+    """A CPU's connection to the machine, seen from the CPU: operations and interrupt lines.
+
+    ``irq`` and ``virq`` come from the GIC CPU interface, ``intr`` from the local APIC.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {"port": Out(OperationLink()), "irq": In(1), "virq": In(1), "intr": In(1)}
+        )
+
+
 class CpuPort(wiring.Component):
-    """Carries one CPU's operations out.
+    """Carries one CPU's operations out, in the name of ``requester``.
 
     * An address at or above 2**40, and a load or store that is not aligned to its size or has
       size 3, is answered with an error and reaches nothing.
@@ -100,23 +109,30 @@ class CpuPort(wiring.Component):
 
     Parameters
     ----------
-    index : int
-        CPU number: the requester id of its accesses and ``unit`` on the tap.
+    unit : int
+        Its number in BUS_ERROR records.
     private : bool
         Whether there is a local APIC; without one its window goes to the bus as well.
+    sysregs : bool
+        Whether there are system registers; without them every access to one is refused.
 
     Members
     -------
-    cpu : In(CpuLink()), of which the interrupt lines are driven elsewhere
+    link : In(OperationLink())
+    requester : In(Requester)
+        Holds while a request is unanswered.
+    bus, private : Out(BusSignature())
+    sysreg : Out(SysregSignature())
     """
 
-    def __init__(self, index: int, *, private: bool):
-        self._index = index
+    def __init__(self, unit: int, *, private: bool, sysregs: bool):
+        self._unit = unit
         self._private = private
+        self._sysregs = sysregs
         super().__init__(
             {
-                "request": In(stream.Signature(CpuRequest)),
-                "response": Out(CpuResponseSignature()),
+                "link": In(OperationLink()),
+                "requester": In(Requester),
                 "bus": Out(BusSignature()),
                 "private": Out(BusSignature()),
                 "sysreg": Out(SysregSignature()),
@@ -131,7 +147,7 @@ class CpuPort(wiring.Component):
         answered = Signal()
         byte = op.address[:2]
 
-        m.d.comb += [self.response.valid.eq(answered), self.response.payload.eq(answer)]
+        m.d.comb += [self.link.response.valid.eq(answered), self.link.response.payload.eq(answer)]
         m.d.sync += answered.eq(0)
 
         select = Signal(4)
@@ -151,8 +167,7 @@ class CpuPort(wiring.Component):
                 port.request.p.write.eq(is_store),
                 port.request.p.data.eq(lanes),
                 port.request.p.select.eq(select),
-                port.request.p.requester.id.eq(self._index),
-                port.request.p.requester.kind.eq(RequesterKind.CPU),
+                port.request.p.requester.eq(self.requester),
             ]
         m.d.comb += [
             self.sysreg.request.p.register.eq(op.address),
@@ -162,9 +177,9 @@ class CpuPort(wiring.Component):
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.request.ready.eq(1)
-                with m.If(self.request.valid):
-                    m.d.sync += op.eq(self.request.payload)
+                m.d.comb += self.link.request.ready.eq(1)
+                with m.If(self.link.request.valid):
+                    m.d.sync += op.eq(self.link.request.payload)
                     m.next = "DECIDE"
 
             with m.State("DECIDE"):
@@ -176,7 +191,7 @@ class CpuPort(wiring.Component):
                     (op.operation == Operation.READ_SYSREG)
                     | (op.operation == Operation.WRITE_SYSREG)
                 ):
-                    with m.If(op.address[6:].any()):
+                    with m.If(op.address[6:].any() | (not self._sysregs)):
                         self._refuse(m, op, answer, answered)
                     with m.Else():
                         self._ask(m, self.sysreg, "SYSREG")
@@ -229,7 +244,7 @@ class CpuPort(wiring.Component):
         m.d.comb += tap_event(
             self.tap,
             EventKind.BUS_ERROR,
-            unit=self._index,
+            unit=self._unit,
             address=op.address,
             data=op.operation == Operation.STORE,
         )

@@ -5,7 +5,7 @@ removes them.
 """
 
 from amaranth.lib import data, enum, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import Out
 
 
 class CpuContext(enum.Enum, shape=4):
@@ -39,7 +39,8 @@ class SoftwareState(data.Struct):
 
 
 class ProbeSignature(wiring.Signature):
-    """``cpu``: one :class:`SoftwareState` per CPU; ``scene``: a number the scenario sets."""
+    """Seen from the software. ``cpu``: one :class:`SoftwareState` per CPU; ``scene``: a number
+    the scenario sets."""
 
     def __init__(self, cpus: int):
-        super().__init__({"cpu": In(SoftwareState).array(cpus), "scene": In(16)})
+        super().__init__({"cpu": Out(SoftwareState).array(cpus), "scene": Out(16)})

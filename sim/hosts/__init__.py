@@ -1,0 +1,1 @@
+"""Who moves the ports: Verilated library, cocotb, reference model, board."""

@@ -1,0 +1,71 @@
+"""What every host offers: pokes in, time forward, wake-ups and tap records out."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..design import Design
+
+LINES = ("irq", "virq", "intr")
+EXTERNAL = -1
+"""Number by which the external initiator goes among the askers."""
+
+
+class Poke(NamedTuple):
+    """From clock ``cycle`` on, input field ``name`` has ``value``."""
+
+    cycle: int
+    name: str
+    value: int
+
+
+class Response(NamedTuple):
+    """Answer to one operation."""
+
+    data: int
+    error: bool
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Why software may have something to decide.
+
+    ``cycle`` is the first clock whose inputs can still be chosen; ``responses`` and ``lines``
+    are what was seen in the clock before. ``lines`` has one (irq, virq, intr) tuple per CPU.
+    """
+
+    cycle: int
+    responses: dict[int, Response] = field(default_factory=dict)
+    lines: tuple[tuple[int, int, int], ...] = ()
+
+
+def asker_prefix(asker: int) -> str:
+    """The port prefix of CPU ``asker``, or of the external initiator."""
+    return "external" if asker == EXTERNAL else f"cpu_{asker}_port"
+
+
+def operation_pokes(
+    asker: int, cycle: int, operation: int, size: int, address: int, data: int
+) -> list[Poke]:
+    """The pokes that offer one operation in clock ``cycle``."""
+    port = asker_prefix(asker)
+    payload = f"{port}_request_payload"
+    return [
+        Poke(cycle, f"{payload}.operation", operation),
+        Poke(cycle, f"{payload}.size", size),
+        Poke(cycle, f"{payload}.address", address),
+        Poke(cycle, f"{payload}.data", data),
+        Poke(cycle, f"{port}_request_valid", 1),
+        Poke(cycle + 1, f"{port}_request_valid", 0),
+    ]
+
+
+def watched_fields(design: Design) -> tuple[list[str], list[str], list[str]]:
+    """Fields that wake when high, that wake when they change, and that are read at a wake-up."""
+    askers = [*range(design.config.cpus), EXTERNAL]
+    high = [f"{asker_prefix(asker)}_response_valid" for asker in askers]
+    change = [f"cpu_{cpu}_{line}" for cpu in range(design.config.cpus) for line in LINES]
+    view = [*high, *change]
+    for asker in askers:
+        payload = f"{asker_prefix(asker)}_response_payload"
+        view += [f"{payload}.data", f"{payload}.error"]
+    return high, change, view

@@ -1,0 +1,288 @@
+"""The fast host: the design as a shared library, its cycle loop in C."""
+
+import ctypes
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import numpy
+
+from ..cache import digest, made_once
+from ..design import Design
+from ..toolchain import (
+    VERILATOR_QUIET,
+    VERILATOR_VERSION,
+    require,
+    run_step,
+    verilator_environment,
+)
+from .base import EXTERNAL, LINES, Poke, Response, Wake, watched_fields
+
+SHIM = Path(__file__).parent / "shim.cpp"
+FLAGS = ["-O3", "--x-assign", "fast", "--x-initial", "fast", "-flatten", "--no-assert"]
+CFLAGS = "-fPIC -O2 -std=c++17"
+
+RECORD = numpy.dtype(
+    [
+        ("cycle", "<u8"),
+        ("channel", "<u4"),
+        ("unused", "<u4"),
+        ("address", "<u8"),
+        ("data", "<u4"),
+        ("id", "<u2"),
+        ("unit", "u1"),
+        ("kind", "u1"),
+    ]
+)
+"""A tap record as the C side keeps it; see :class:`hdl.tap.TapRecord`."""
+
+_WATCHED, _DUE, _FULL = 1, 2, 4
+
+
+class RecordsFull(RuntimeError):
+    """More tap records than the host keeps; shorten the run or forget records now and then."""
+
+
+class _CPoke(ctypes.Structure):
+    _fields_ = [
+        ("cycle", ctypes.c_uint64),
+        ("value", ctypes.c_uint64),
+        ("field", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
+    ]
+
+
+def _table(kind: str, name: str, rows: Iterable[str]) -> str:
+    return f"static const {kind} {name}[] = {{{', '.join(rows)}}};\n"
+
+
+def _tables(design: Design, ram_symbol: str) -> str:
+    """The C tables that tell ``shim.cpp`` about one design."""
+    ports = design.ports
+    port_numbers = {port: i for i, port in enumerate(ports.widths)}
+    numbers = {name: i for i, name in enumerate(ports.fields)}
+    high, change, view = watched_fields(design)
+    channels = range(len(design.channels))
+    text = _table(
+        "Field",
+        "FIELDS",
+        (f"{{{port_numbers[f.port]}, {f.lsb}, {f.width}}}" for f in ports.fields.values()),
+    )
+    text += "struct TapChannel { uint32_t valid, record_port; };\n"
+    text += _table(
+        "TapChannel",
+        "TAP_CHANNELS",
+        (f"{{{numbers[f'tap_{c}_valid']}, {port_numbers[f'tap_{c}_record']}}}" for c in channels),
+    )
+    for name, fields in (("WAKE_HIGH", high), ("WAKE_CHANGE", change), ("VIEW", view)):
+        text += _table("uint32_t", name, (str(numbers[field]) for field in fields))
+    text += "static void list_ports(Vtop& top, std::vector<Port>& ports) {\n"
+    text += "".join(f"    ports.push_back({{&top.{p}, sizeof top.{p}}});\n" for p in port_numbers)
+    text += "}\n"
+    words = (ports.widths["tap_active"] + 31) // 32
+    active = (
+        "top.tap_active"
+        if words <= 2
+        else " | ".join(f"top.tap_active[{word}]" for word in range(words))
+    )
+    text += f"static bool any_event(const Vtop& top) {{ return ({active}) != 0; }}\n"
+    text += f"constexpr uint64_t RAM_WORDS = {design.config.ram_bytes // 4};\n"
+    text += f"#define RAM {ram_symbol}\n"
+    return text
+
+
+def _find_ram(root_header: str) -> str:
+    """The member of Verilator's state that holds the RAM: the one array called ``words``."""
+    found = re.findall(r"VlUnpacked<IData/\*31:0\*/, \d+> (\w*storage\w*words)\b", root_header)
+    if len(found) != 1:
+        raise RuntimeError(f"expected one RAM in the Verilated model, found {found}")
+    return found[0]
+
+
+def _build(design: Design, folder: Path) -> None:
+    env = verilator_environment()
+    require("g++", "g++")
+    require("make", "make")
+    require("perl", "perl")
+    flags = [*FLAGS, *VERILATOR_QUIET]
+    sources = [str(file) for file in design.verilog_files]
+    run_step(
+        ["perl", str(_verilator()), "--cc", *flags, "--Mdir", "model", "--prefix", "Vtop"]
+        + ["--top-module", "top", "--lib-create", "irqscope", "-CFLAGS", CFLAGS]
+        + [*sources, str(SHIM)],
+        folder,
+        env,
+    )
+    header = (folder / "model" / "Vtop___024root.h").read_text()
+    (folder / "model" / "tables.inc").write_text(_tables(design, _find_ram(header)))
+    run_step(["make", "-C", "model", "-f", "Vtop.mk", "-j", "2", "OPT_FAST=-O2"], folder, env)
+    (folder / "model" / "libirqscope.so").rename(folder / "libirqscope.so")
+
+
+def _verilator() -> Path:
+    return Path(verilator_environment()["VERILATOR_ROOT"]) / "bin" / "verilator"
+
+
+def library(design: Design) -> ctypes.CDLL:
+    """The compiled model of ``design``, built when it is missing."""
+    key = digest(
+        design.name,
+        repr(design.ports),
+        VERILATOR_VERSION,
+        SHIM.read_text(),
+        Path(__file__).read_text(),
+        *FLAGS,
+        CFLAGS,
+    )
+    folder = made_once("verilated", key, lambda path: _build(design, path))
+    lib = ctypes.CDLL(str(folder / "libirqscope.so"))
+    handle, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+    for name, result, arguments in (
+        ("new", handle, []),
+        ("free", None, [handle]),
+        ("run", u32, [handle, ctypes.POINTER(_CPoke), u32, u64]),
+        ("cycle", u64, [handle]),
+        ("get", u64, [handle, u32]),
+        ("view", ctypes.POINTER(u64), [handle]),
+        ("records", u64, [handle]),
+        ("record_data", handle, [handle]),
+        ("forget_records", None, [handle]),
+        ("snapshot", u32, [handle, u32]),
+        ("restore", None, [handle, u32]),
+        ("write_ram", None, [handle, u64, ctypes.c_char_p, u64]),
+        ("ram", handle, [handle]),
+        ("spin", None, [handle, u64]),
+    ):
+        function = getattr(lib, f"irqscope_{name}")
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+class VerilatedHost:
+    """One Verilated machine.
+
+    Time is counted in clocks since reset. Use as a context manager, or :meth:`close` it.
+    """
+
+    def __init__(self, design: Design):
+        self.design = design
+        self._lib = library(design)
+        self._sim = self._lib.irqscope_new()
+        self._numbers = {name: i for i, name in enumerate(design.ports.fields)}
+        self._inputs = {
+            name for name, field in design.ports.fields.items() if field.port in design.ports.inputs
+        }
+        self._view = self._lib.irqscope_view(self._sim)
+        self._askers = [*range(design.config.cpus), EXTERNAL]
+        self._lines = tuple((0,) * len(LINES) for _ in range(design.config.cpus))
+        self._queue = (_CPoke * 64)()
+        self._queued = 0
+
+    def close(self) -> None:
+        """Free the machine; nothing may be asked of it afterwards."""
+        if self._sim:
+            self._lib.irqscope_free(self._sim)
+            self._sim = None
+
+    def __enter__(self) -> "VerilatedHost":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def cycle(self) -> int:
+        """The clock whose inputs are chosen next."""
+        return self._lib.irqscope_cycle(self._sim)
+
+    def poke(self, cycle: int, name: str, value: int) -> None:
+        """Let input field ``name`` have ``value`` from clock ``cycle`` on."""
+        if name not in self._inputs:
+            raise KeyError(f"{name!r} is not an input field of this design")
+        if self._queued == len(self._queue):
+            larger = (_CPoke * (2 * len(self._queue)))()
+            ctypes.memmove(larger, self._queue, ctypes.sizeof(self._queue))
+            self._queue = larger
+        entry = self._queue[self._queued]
+        entry.cycle, entry.value, entry.field = cycle, value, self._numbers[name]
+        self._queued += 1
+
+    def peek(self, name: str) -> int:
+        """The value of a field now; an output's value is that of the clock before."""
+        return self._lib.irqscope_get(self._sim, self._numbers[self.design.ports[name].name])
+
+    def advance(self, pokes: Iterable[Poke], until: int) -> Wake:
+        """Clock on until software has something to decide, or to the start of clock ``until``."""
+        for poke in pokes:
+            self.poke(*poke)
+        count, self._queued = self._queued, 0
+        reason = self._lib.irqscope_run(self._sim, self._queue, count, until)
+        if reason & _FULL:
+            raise RecordsFull(f"more tap records than fit by clock {self.cycle}")
+        cycle = self._lib.irqscope_cycle(self._sim)
+        if reason & _WATCHED:
+            return self._wake(cycle)
+        return Wake(cycle, {}, self._lines)
+
+    def _wake(self, cycle: int) -> Wake:
+        view = self._view
+        askers = len(self._askers)
+        width = len(LINES)
+        cpus = askers - 1
+        self._lines = tuple(
+            tuple(view[askers + width * cpu + line] for line in range(width))
+            for cpu in range(cpus)
+        )
+        payloads = askers + width * cpus
+        responses = {
+            asker: Response(view[payloads + 2 * i], bool(view[payloads + 2 * i + 1]))
+            for i, asker in enumerate(self._askers)
+            if view[i]
+        }
+        return Wake(cycle, responses, self._lines)
+
+    def records(self) -> numpy.ndarray:
+        """The tap so far, a copy, as an array of :data:`RECORD`."""
+        count = self._lib.irqscope_records(self._sim)
+        if not count:
+            return numpy.empty(0, RECORD)
+        address = self._lib.irqscope_record_data(self._sim)
+        raw = ctypes.string_at(address, count * RECORD.itemsize)
+        return numpy.frombuffer(raw, RECORD)
+
+    def forget_records(self) -> None:
+        """Drop the tap records so far."""
+        self._lib.irqscope_forget_records(self._sim)
+
+    def snapshot(self, slot: int | None = None) -> int:
+        """Keep the whole state (with pending pokes and records); returns the slot's number.
+
+        ``slot`` names an earlier snapshot to overwrite.
+        """
+        return self._lib.irqscope_snapshot(self._sim, 0xFFFF_FFFF if slot is None else slot)
+
+    def restore(self, slot: int) -> None:
+        """Go back to a snapshot."""
+        self._lib.irqscope_restore(self._sim, slot)
+        cpus = range(self.design.config.cpus)
+        self._lines = tuple(
+            tuple(self.peek(f"cpu_{cpu}_{line}") for line in LINES) for cpu in cpus
+        )
+
+    def read_ram(self, offset: int, count: int) -> bytes:
+        """RAM contents, past the bus; ``offset`` from the start of RAM."""
+        return ctypes.string_at(self._lib.irqscope_ram(self._sim) + offset, count)
+
+    def write_ram(self, offset: int, content: bytes) -> None:
+        """Change RAM contents, past the bus."""
+        if content:
+            self._lib.irqscope_write_ram(self._sim, offset, content, len(content))
+
+    @cached_property
+    def ram_bytes(self) -> int:
+        return self.design.config.ram_bytes
+
+    def spin(self, cycles: int) -> None:
+        """Clocks alone, with nothing watched or logged (for measuring)."""
+        self._lib.irqscope_spin(self._sim, cycles)
