@@ -192,11 +192,12 @@ class CpuPort(wiring.Component):
                     | (op.operation == Operation.WRITE_SYSREG)
                 ):
                     with m.If(op.address[6:].any() | (not self._sysregs)):
-                        self._refuse(m, op, answer, answered)
+                        self._refuse(m, answer, answered)
                     with m.Else():
                         self._ask(m, self.sysreg, "SYSREG")
                 with m.Elif(misaligned | op.address[ADDRESS_BITS:].any()):
-                    self._refuse(m, op, answer, answered)
+                    self._refuse(m, answer, answered)
+                    self._report(m, op)
                 with m.Elif(private):
                     self._ask(m, self.private, "PRIVATE")
                 with m.Else():
@@ -235,9 +236,9 @@ class CpuPort(wiring.Component):
         with m.If(port.request.ready):
             m.next = state
 
-    def _refuse(self, m, op, answer, answered):
+    @staticmethod
+    def _refuse(m, answer, answered):
         m.d.sync += [answered.eq(1), answer.data.eq(0), answer.error.eq(1)]
-        self._report(m, op)
         m.next = "IDLE"
 
     def _report(self, m, op):

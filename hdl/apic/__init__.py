@@ -1,0 +1,1 @@
+"""x86 message target: a local APIC per CPU, and the bus that brings messages to them."""
