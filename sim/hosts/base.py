@@ -1,5 +1,6 @@
 """What every host offers: pokes in, time forward, wake-ups and tap records out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,12 +31,22 @@ class Wake:
     """Why software may have something to decide.
 
     ``cycle`` is the first clock whose inputs can still be chosen; ``responses`` and ``lines``
-    are what was seen in the clock before. ``lines`` has one (irq, virq, intr) tuple per CPU.
+    are what was seen in the clock before. ``lines`` has one mask per CPU, with the bits of
+    :class:`firmware_model.machine.ops.Line`, in the order of :data:`LINES`.
     """
 
     cycle: int
     responses: dict[int, Response] = field(default_factory=dict)
-    lines: tuple[tuple[int, int, int], ...] = ()
+    lines: tuple[int, ...] = ()
+
+
+def line_masks(levels: Sequence[int]) -> tuple[int, ...]:
+    """One mask per CPU from the levels of all lines, CPU by CPU in the order of :data:`LINES`."""
+    width = len(LINES)
+    return tuple(
+        sum(levels[first + bit] << bit for bit in range(width))
+        for first in range(0, len(levels), width)
+    )
 
 
 def asker_prefix(asker: int) -> str:

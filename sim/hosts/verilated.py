@@ -11,13 +11,14 @@ import numpy
 from ..cache import digest, made_once
 from ..design import Design
 from ..toolchain import (
+    VERILATOR,
     VERILATOR_QUIET,
     VERILATOR_VERSION,
     require,
     run_step,
     verilator_environment,
 )
-from .base import EXTERNAL, LINES, Poke, Response, Wake, watched_fields
+from .base import EXTERNAL, LINES, Poke, Response, Wake, line_masks, watched_fields
 
 SHIM = Path(__file__).parent / "shim.cpp"
 FLAGS = ["-O3", "--x-assign", "fast", "--x-initial", "fast", "-flatten", "--no-assert"]
@@ -108,7 +109,7 @@ def _build(design: Design, folder: Path) -> None:
     flags = [*FLAGS, *VERILATOR_QUIET]
     sources = [str(file) for file in design.verilog_files]
     run_step(
-        ["perl", str(_verilator()), "--cc", *flags, "--Mdir", "model", "--prefix", "Vtop"]
+        ["perl", str(VERILATOR), "--cc", *flags, "--Mdir", "model", "--prefix", "Vtop"]
         + ["--top-module", "top", "--lib-create", "irqscope", "-CFLAGS", CFLAGS]
         + [*sources, str(SHIM)],
         folder,
@@ -118,10 +119,6 @@ def _build(design: Design, folder: Path) -> None:
     (folder / "model" / "tables.inc").write_text(_tables(design, _find_ram(header)))
     run_step(["make", "-C", "model", "-f", "Vtop.mk", "-j", "2", "OPT_FAST=-O2"], folder, env)
     (folder / "model" / "libirqscope.so").rename(folder / "libirqscope.so")
-
-
-def _verilator() -> Path:
-    return Path(verilator_environment()["VERILATOR_ROOT"]) / "bin" / "verilator"
 
 
 def library(design: Design) -> ctypes.CDLL:
@@ -175,7 +172,7 @@ class VerilatedHost:
         }
         self._view = self._lib.irqscope_view(self._sim)
         self._askers = [*range(design.config.cpus), EXTERNAL]
-        self._lines = tuple((0,) * len(LINES) for _ in range(design.config.cpus))
+        self._lines = (0,) * design.config.cpus
         self._queue = (_CPoke * 64)()
         self._queued = 0
 
@@ -190,6 +187,11 @@ class VerilatedHost:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """The lines of each CPU as last seen, a mask as in :class:`sim.hosts.base.Wake`."""
+        return self._lines
 
     @property
     def cycle(self) -> int:
@@ -230,10 +232,7 @@ class VerilatedHost:
         askers = len(self._askers)
         width = len(LINES)
         cpus = askers - 1
-        self._lines = tuple(
-            tuple(view[askers + width * cpu + line] for line in range(width))
-            for cpu in range(cpus)
-        )
+        self._lines = line_masks(view[askers : askers + width * cpus])
         payloads = askers + width * cpus
         responses = {
             asker: Response(view[payloads + 2 * i], bool(view[payloads + 2 * i + 1]))
@@ -266,9 +265,7 @@ class VerilatedHost:
         """Go back to a snapshot."""
         self._lib.irqscope_restore(self._sim, slot)
         cpus = range(self.design.config.cpus)
-        self._lines = tuple(
-            tuple(self.peek(f"cpu_{cpu}_{line}") for line in LINES) for cpu in cpus
-        )
+        self._lines = line_masks([self.peek(f"cpu_{cpu}_{line}") for cpu in cpus for line in LINES])
 
     def read_ram(self, offset: int, count: int) -> bytes:
         """RAM contents, past the bus; ``offset`` from the start of RAM."""

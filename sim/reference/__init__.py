@@ -17,18 +17,18 @@ gateware's constants would share their mistakes.
 * :mod:`.implementation`: what the architecture leaves open, as one dataclass
 """
 
-from .faults import BusFault, UndefinedRegister
+from .faults import BusFaultError, UndefinedRegisterError
 from .implementation import AddressMap, Implementation, PciLayout
 from .machine import ReferenceMachine
 from .shape import EndpointShape, Shape
 
 __all__ = [
     "AddressMap",
-    "BusFault",
+    "BusFaultError",
     "EndpointShape",
     "Implementation",
     "PciLayout",
     "ReferenceMachine",
     "Shape",
-    "UndefinedRegister",
+    "UndefinedRegisterError",
 ]

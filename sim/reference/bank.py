@@ -57,7 +57,7 @@ class InterruptBank:
             return None
         return min((self.priority[intid], intid) for intid in ones(ready))
 
-    # Events ----------------------------------------------------------------------------------
+    # Events -----------------------------------------------------------------------------------
 
     def set_line(self, intid: int, level: bool, driver: object = "wire") -> None:
         """``driver`` asserts or releases its side of a shared line; the line is the OR of all."""
@@ -86,7 +86,7 @@ class InterruptBank:
     def deactivate(self, intid: int) -> None:
         self.active &= ~(1 << intid)
 
-    # Registers -------------------------------------------------------------------------------
+    # Registers --------------------------------------------------------------------------------
 
     def read(self, offset: int) -> int:
         if 0x400 <= offset < 0x800:

@@ -1,7 +1,7 @@
 """What an access can run into."""
 
 
-class BusFault(Exception):
+class BusFaultError(Exception):
     """Nothing answers at ``address``, or the access is not aligned to its size."""
 
     def __init__(self, address: int):
@@ -9,7 +9,7 @@ class BusFault(Exception):
         super().__init__(f"Nothing answers at {address:#x}")
 
 
-class UndefinedRegister(KeyError):
+class UndefinedRegisterError(KeyError):
     """There is no system register ``name``, or it cannot be accessed in this direction."""
 
     def __init__(self, name: str, direction: str):

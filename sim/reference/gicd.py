@@ -2,7 +2,7 @@
 
 from .bank import FIRST, LAST, Candidate, InterruptBank
 from .bits import HALF, WORD, half, merge_half, span
-from .implementation import Implementation
+from .implementation import FIRST_ID, Implementation
 from .shape import Shape
 
 FIRST_SPI = 32
@@ -10,7 +10,7 @@ FIRST_SPI = 32
 CTLR, TYPER, IIDR = 0x0000, 0x0004, 0x0008
 SETSPI_NSR, CLRSPI_NSR = 0x0040, 0x0048
 IROUTER = 0x6000
-PIDR2 = 0xFFE8
+PART = 0x92
 
 CTLR_GROUPS = span(1, 0)
 CTLR_ALWAYS = span(6, 4)
@@ -30,7 +30,7 @@ class Distributor:
         self._choices = choices
         self.spis = InterruptBank(FIRST_SPI, shape.spis, choices)
         self.enabled_groups = 0
-        self.routes = {intid: 0 for intid in range(FIRST_SPI, FIRST_SPI + shape.spis)}
+        self.routes = dict.fromkeys(range(FIRST_SPI, FIRST_SPI + shape.spis), 0)
         self._number_of = {affinity(cpu): cpu for cpu in range(shape.cpus)}
         self._routed_to = [0] * shape.cpus
         self._routed_to[0] = self.spis.implemented
@@ -57,8 +57,8 @@ class Distributor:
             return self._typer
         if offset == IIDR:
             return self._choices.gicd_iidr
-        if offset == PIDR2:
-            return self._choices.pidr2
+        if offset >= FIRST_ID:
+            return self._choices.identification(offset, PART)
         return half(self.routes.get((offset - IROUTER) // 8, 0), offset)
 
     def write(self, offset: int, value: int, lanes: int) -> None:

@@ -3,7 +3,7 @@
 from .bank import FIRST, LAST, Candidate, InterruptBank
 from .bits import WORD, half, merge_half, span
 from .gicd import affinity
-from .implementation import Implementation
+from .implementation import FIRST_ID, Implementation
 from .lpi import LpiUnit
 from .memory import Memory
 from .shape import Shape
@@ -16,7 +16,7 @@ CTLR, IIDR, TYPER, WAKER = 0x0000, 0x0004, 0x0008, 0x0014
 SETLPIR, CLRLPIR = 0x0040, 0x0048
 PROPBASER, PENDBASER = 0x0070, 0x0078
 INVLPIR, INVALLR, SYNCR = 0x00A0, 0x00B0, 0x00C0
-PIDR2 = 0xFFE8
+PART = 0x93
 
 PROPBASER_MASK = span((58, 56), (51, 12), (11, 10), (9, 7), (4, 0))
 PENDBASER_MASK = span((58, 56), (51, 16), (11, 10), (9, 7))
@@ -61,9 +61,7 @@ class Redistributor:
     def read(self, offset: int) -> int:
         if offset >= SGI_BASE:
             offset -= SGI_BASE
-            if FIRST <= offset <= LAST:
-                return self.private.read(offset)
-            return self._choices.pidr2 if offset == PIDR2 else 0
+            return self.private.read(offset) if FIRST <= offset <= LAST else 0
         match offset:
             case 0x0000:  # CTLR
                 ces = self._choices.clear_enable_lpis and self._has_lpis
@@ -79,9 +77,7 @@ class Redistributor:
                 return half(self._propbaser, offset)
             case 0x0078 | 0x007C:  # PENDBASER
                 return half(self._pendbaser & PENDBASER_MASK, offset)
-            case 0xFFE8:  # PIDR2
-                return self._choices.pidr2
-        return 0
+        return self._choices.identification(offset, PART) if offset >= FIRST_ID else 0
 
     def write(self, offset: int, value: int, lanes: int) -> None:
         if offset >= SGI_BASE:

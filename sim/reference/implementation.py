@@ -13,6 +13,10 @@ Reaction = Literal["drop", "keep"]
 Disable = Literal["drop", "write_back"]
 Narrow = Literal["merge", "ignore"]
 Surplus = Literal["drop", "fold"]
+Arbitration = Literal["first", "least_busy"]
+
+FIRST_ID = 0xFFD0
+"""Offset of the first identification register of a GIC frame; they fill it to its end."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class Implementation:
     nonsecure_bpr : bool
         BPR1 counts as in the Non-secure state: minimum one higher, group mask ``~0 << BPR``.
         Otherwise mask ``~0 << (BPR + 1)``. The finest split is the same.
+    pidr2 : int
+        Architecture revision in bits 7:4. The other identification registers are those of Arm's
+        parts; software does not look at them.
     interrupt_id_bits : int
         Width of an INTID, TYPER.IDbits + 1.
     report_lpi_count : bool
@@ -71,6 +78,11 @@ class Implementation:
         Bits of ICH_LR.pINTID that are looked at.
     sre : int
         What ICC_SRE_EL1 reads as; writes are ignored.
+    lapic_arbitration : "first" or "least_busy"
+        Which of the enabled APICs that are addressed takes a lowest-priority message or one with
+        a redirection hint: the lowest numbered, or the one with the lowest processor priority.
+    lapic_illegal_register : bool
+        An access to a register that no local APIC has sets ESR bit 7.
     lapic_id_writable : bool
         Whether software can change a local APIC's id.
     lapic_version : int
@@ -115,6 +127,8 @@ class Implementation:
     lr_mask: int = span((31, 0), (44, 32), (55, 48), (63, 60))
     lr_pintid_bits: int = 13
     sre: int = 0x7
+    lapic_arbitration: Arbitration = "first"
+    lapic_illegal_register: bool = True
     lapic_id_writable: bool = False
     lapic_version: int = 0x0005_0014
     lapic_esr_latched: bool = True
@@ -127,6 +141,7 @@ class Implementation:
             ("lpis_off_target", Reaction),
             ("narrow_writes", Narrow),
             ("surplus_vector", Surplus),
+            ("lapic_arbitration", Arbitration),
         ):
             value = getattr(self, name)
             if value not in get_args(choices):
@@ -158,6 +173,11 @@ class Implementation:
         """Smallest BPR1: the finest split of a priority that AP1R0 can tell apart."""
         return 7 - self.preemption_bits + self.nonsecure_bpr
 
+    def identification(self, offset: int, part: int) -> int:
+        """PIDR4-7, PIDR0-3 and CIDR0-3 of the frame with this part number (low byte)."""
+        values = (0x44, 0, 0, 0, part, 0xB4, self.pidr2, 0, 0x0D, 0xF0, 0x05, 0xB1)
+        return values[(offset - FIRST_ID) // 4]
+
     def group_mask(self, bpr: int) -> int:
         """The bits of a priority that decide about preemption at binary point ``bpr``."""
         return 0xFF << (bpr if self.nonsecure_bpr else bpr + 1) & 0xFF
@@ -177,8 +197,9 @@ class AddressMap:
     gicr: int = 0x080A_0000
     gicr_bases: "tuple[int, ...] | None" = None
     mmio: int = 0x1000_0000
-    mmio_bytes: int = 0x2EFF_0000
+    mmio_bytes: int = 256 << 20
     ecam: int = 0x3F00_0000
+    ecam_bytes: int = 16 << 20
     ram: int = 0x4000_0000
     lapic: int = 0xFEE0_0000
 
@@ -199,17 +220,15 @@ class PciLayout:
     """
 
     first_device: int = 1
-    vendor_id: int = 0x1234
-    device_id: int = 0x1180
-    class_revision: int = 0xFF00_0000
+    vendor_id: int = 0x1209
+    device_id: int = 0x0001
+    class_revision: int = 0xFF00_0001
     msi_offset: int = 0x50
     msix_offset: int = 0x70
-    bar_bytes: int = 0x1000
+    bar_bytes: int = 0x2000
     bar_64: bool = False
-    events_offset: int = 0x000
-    acknowledge_offset: int = 0x004
-    table_offset: int = 0x800
-    pba_offset: int = 0xC00
+    table_offset: int = 0x1000
+    pba_offset: int = 0x1800
     intx_intids: "tuple[int, int, int, int]" = (35, 36, 37, 38)
 
     def requester_id(self, endpoint: int) -> int:

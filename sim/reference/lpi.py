@@ -38,7 +38,7 @@ class PropertyTable:
     def _changed(self, address: int, old: bytes, new: bytes) -> None:
         first = FIRST_LPI + address - self._base
         for intid, (was, now) in enumerate(zip(old, new, strict=True), first):
-            if was != now and FIRST_LPI <= intid:
+            if was != now and intid >= FIRST_LPI:
                 self._held.setdefault(intid, set()).update((was, now))
 
     def look_up(self, intid: int) -> int:

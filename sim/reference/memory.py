@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .faults import BusFault
+from .faults import BusFaultError
 
 
 class Watch(NamedTuple):
@@ -28,7 +28,7 @@ class Memory:
 
     def _index(self, address: int, count: int) -> int:
         if not (self.base <= address and address + count <= self.end):
-            raise BusFault(address)
+            raise BusFaultError(address)
         return address - self.base
 
     def read(self, address: int, count: int) -> bytes:
