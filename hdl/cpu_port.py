@@ -105,7 +105,7 @@ class CpuPort(wiring.Component):
       size 3, is answered with an error and reaches nothing.
     * 0xFEE0_0000 to 0xFEE0_0FFF goes to ``private`` (the CPU's own local APIC), everything else
       to ``bus``.
-    * Latency: one clock to answer what is refused here; otherwise the path behind plus two.
+    * Latency: two clocks to answer what is refused here; otherwise the path behind plus two.
 
     Parameters
     ----------

@@ -1,63 +1,49 @@
 """Assembly: CPU ports, RAM, interrupt controllers and devices on one bus."""
 
-from dataclasses import dataclass
-
 from amaranth.hdl import Cat, Module
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .apic.local_apic import LocalApic
 from .apic.message_bus import ApicMessageBus
-from .bus import Interconnect, Region, Requester, RequesterKind
+from .bus import Interconnect, Requester, RequesterKind
+from .config import (
+    APIC_WINDOW,
+    DISTRIBUTOR,
+    ECAM,
+    INTX_SPI,
+    MMIO,
+    PMU_SPI,
+    RAM_BASE,
+    SocConfig,
+)
 from .cpu_port import CpuLink, CpuPort, OperationLink
+from .gic.gic import Gic
+from .gic.interfaces import FIRST_SPI
 from .memory import Ram
+from .pci.host import PciHost
+from .pci.interfaces import FabricSignature, QuirkSignature, StimulusSignature
+from .pmu import PmuBank
 from .probe import ProbeSignature
 from .sysreg_decoder import SysregDecoder
 from .tap import TapSignature
 
-RAM_BASE = 0x4000_0000
-RAM_LIMIT = 512 << 20
-APIC_WINDOW = Region("apic", 0xFEE0_0000, 1 << 20)
+__all__ = ["EXTERNAL_UNIT", "RAM_BASE", "GicKnobs", "Soc", "SocConfig"]
+
 EXTERNAL_UNIT = 0xFE
 """``unit`` of the external initiator in BUS_ERROR records."""
+PMU_COUNTERS = 2
 
 
-def _check_integer(name, value, low, high, *, power_of_two=False):
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"SocConfig.{name} must be an integer, not {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"SocConfig.{name} must be between {low} and {high}, not {value}")
-    if power_of_two and value & (value - 1):
-        raise ValueError(f"SocConfig.{name} must be a power of two, not {value}")
+class GicKnobs(data.Struct):
+    """Distances and choices inside the interrupt controller: see :class:`hdl.gic.gic.Gic`."""
 
-
-def _check_flag(name, value):
-    if not isinstance(value, bool):
-        raise TypeError(f"SocConfig.{name} must be True or False, not {value!r}")
-
-
-@dataclass(frozen=True)
-class SocConfig:
-    """How many of what. What a sweep varies is an input of the :class:`Soc`, not here.
-
-    Attributes
-    ----------
-    cpus : int
-        CPU ports, and what comes one to a CPU (1 to 8).
-    ram_bytes : int
-        RAM at 0x4000_0000; a power of two from 4 KiB to 512 MiB.
-    local_apics : bool
-        A local APIC per CPU, and the message window at 0xFEE0_0000.
-    """
-
-    cpus: int = 2
-    ram_bytes: int = 4 << 20
-    local_apics: bool = True
-
-    def __post_init__(self):
-        _check_integer("cpus", self.cpus, 1, 8)
-        _check_integer("ram_bytes", self.ram_bytes, 4096, RAM_LIMIT, power_of_two=True)
-        _check_flag("local_apics", self.local_apics)
+    deactivate_distance: 8
+    withdraw_distance: 8
+    handover_distance: 8
+    lose_foreign_deactivate: 1
+    lpi_duplicate: 1
+    lpi_keep_if_disabled: 1
 
 
 class Soc(wiring.Component):
@@ -71,6 +57,16 @@ class Soc(wiring.Component):
         registers.
     external_requester : In(Requester)
         In whose name it asks.
+    wires : In(spis)
+        Level of SPI 32 + i from outside, ORed with the machine's own devices.
+    ppis : array of In(16), one per CPU
+        Level of PPI 16 + i.
+    gic_knobs : In(GicKnobs)
+    endpoint, quirks : arrays of In(StimulusSignature()), In(QuirkSignature()), one per endpoint
+    fabric : In(FabricSignature())
+        With endpoints only.
+    pmu_count, pmu_overflow : arrays of In(2), one per PMU
+        With PMUs only.
     tap : array of Out(TapSignature()); :attr:`channels` names them
     tap_active : Out(channels)
         One bit a channel: its ``valid``.
@@ -86,34 +82,61 @@ class Soc(wiring.Component):
         self._ram = Ram(config.ram_bytes)
         self._ports = [CpuPort(i, private=apics, sysregs=True) for i in cpus]
         self._external = CpuPort(EXTERNAL_UNIT, private=False, sysregs=False)
+        self._gic = Gic(
+            cpus=config.cpus,
+            spis=config.spis,
+            lpis=config.lpis,
+            forbidden=(DISTRIBUTOR, *config.redistributors),
+        )
         self._apics = [LocalApic(i) for i in cpus] if apics else []
         self._apic_bus = ApicMessageBus(config.cpus) if apics else None
+        self._pci = PciHost(config.endpoints) if config.endpoints else None
+        self._pmus = PmuBank(config.pmus, counters=PMU_COUNTERS) if config.pmus else None
 
-        channels = dict(self._tap_channels())
-        self.channels = tuple(channels)
-        self._taps = tuple(channels.values())
-        super().__init__(
-            {
-                "cpu": In(CpuLink()).array(config.cpus),
-                "external": In(OperationLink()),
-                "external_requester": In(Requester),
-                "tap": Out(TapSignature()).array(len(channels)),
-                "tap_active": Out(len(channels)),
-                "probe": In(ProbeSignature(config.cpus)),
-                "ram_written": Out(1),
-                "ram_index": Out(range(self._ram.words)),
+        channels = list(self._tap_channels())
+        self.channels = tuple(name for name, _ in channels)
+        self._taps = tuple(tap for _, tap in channels)
+        members = {
+            "cpu": In(CpuLink()).array(config.cpus),
+            "external": In(OperationLink()),
+            "external_requester": In(Requester),
+            "wires": In(data.ArrayLayout(1, config.spis)),
+            "ppis": In(data.ArrayLayout(1, 16)).array(config.cpus),
+            "gic_knobs": In(GicKnobs),
+            "tap": Out(TapSignature()).array(len(channels)),
+            "tap_active": Out(len(channels)),
+            "probe": In(ProbeSignature(config.cpus)),
+            "ram_written": Out(1),
+            "ram_index": Out(range(self._ram.words)),
+        }
+        if self._pci:
+            members |= {
+                "endpoint": In(StimulusSignature()).array(len(config.endpoints)),
+                "quirks": In(QuirkSignature()).array(len(config.endpoints)),
+                "fabric": In(FabricSignature()),
             }
-        )
+        if self._pmus:
+            members |= {
+                "pmu_count": In(PMU_COUNTERS).array(config.pmus),
+                "pmu_overflow": In(PMU_COUNTERS).array(config.pmus),
+            }
+        super().__init__(members)
 
     def _tap_channels(self):
         """Name and channel of every source of events, causes before effects."""
+        if self._pmus:
+            yield from ((f"pmu{i}", tap) for i, tap in enumerate(self._pmus.tap))
+        if self._pci:
+            yield from zip(self._pci.channels, self._pci.tap, strict=True)
         if self._apic_bus:
             yield "apic_bus", self._apic_bus.tap
         for i, apic in enumerate(self._apics):
             yield f"apic{i}", apic.tap[0]
             yield f"apic{i}_line", apic.tap[1]
+        for name, tap in zip(self._gic.channels, self._gic.taps, strict=True):
+            yield f"gic_{name}", tap
         for i, port in enumerate(self._ports):
-            yield f"cpu{i}", port.tap
+            yield f"port{i}", port.tap
         yield "external", self._external.tap
 
     def elaborate(self, platform):
@@ -123,8 +146,13 @@ class Soc(wiring.Component):
         self._add_external(m, initiators)
         self._add_cpus(m, initiators)
         self._add_ram(m, targets)
+        self._add_gic(m, initiators, targets)
         if self._apic_bus:
             self._add_apics(m, targets)
+        if self._pci:
+            self._add_pci(m, initiators, targets)
+        if self._pmus:
+            self._add_pmus(m, targets)
 
         m.submodules.interconnect = interconnect = Interconnect(
             len(initiators), [region for region, _ in targets]
@@ -149,11 +177,18 @@ class Soc(wiring.Component):
         for i, port in enumerate(self._ports):
             m.submodules[f"cpu{i}"] = port
             m.submodules[f"sysregs{i}"] = sysregs = SysregDecoder(
-                gic=False, apic=self.config.local_apics
+                gic=True, apic=self.config.local_apics
             )
-            m.d.comb += [port.requester.id.eq(i), port.requester.kind.eq(RequesterKind.CPU)]
+            m.d.comb += [
+                port.requester.id.eq(i),
+                port.requester.kind.eq(RequesterKind.CPU),
+                self.cpu[i].irq.eq(self._gic.irq[i]),
+                self.cpu[i].virq.eq(self._gic.virq[i]),
+                self._gic.ppis[i].eq(self.ppis[i]),
+            ]
             wiring.connect(m, wiring.flipped(self.cpu[i].port), port.link)
             wiring.connect(m, port.sysreg, sysregs.cpu)
+            wiring.connect(m, sysregs.gic, self._gic.sysreg[i])
             initiators.append(port.bus)
             if self._apics:
                 apic = self._apics[i]
@@ -161,15 +196,47 @@ class Soc(wiring.Component):
                 wiring.connect(m, port.private, apic.private)
                 wiring.connect(m, sysregs.apic, apic.inta)
                 m.d.comb += self.cpu[i].intr.eq(apic.intr)
-            m.d.comb += [self.cpu[i].irq.eq(0), self.cpu[i].virq.eq(0)]
 
     def _add_ram(self, m, targets):
         m.submodules.ram = ram = self._ram
         m.d.comb += [self.ram_written.eq(ram.written), self.ram_index.eq(ram.index)]
-        targets.append((Region("ram", RAM_BASE, self.config.ram_bytes), ram.bus))
+        targets.append((self.config.ram, ram.bus))
+
+    def _add_gic(self, m, initiators, targets):
+        m.submodules.gic = gic = self._gic
+        for name, _ in data.Layout.cast(GicKnobs):
+            if name in gic.signature.members:
+                m.d.comb += getattr(gic, name).eq(self.gic_knobs[name])
+        own = 0
+        if self._pci:
+            own |= self._pci.wires << (INTX_SPI - FIRST_SPI)
+        if self._pmus:
+            own |= self._pmus.line << (PMU_SPI - FIRST_SPI)
+        m.d.comb += gic.wires.eq(self.wires.as_value() | own)
+        initiators += gic.table_buses
+        targets.append((DISTRIBUTOR, gic.distributor))
+        targets += zip(self.config.redistributors, gic.redistributors, strict=True)
 
     def _add_apics(self, m, targets):
         m.submodules.apic_bus = self._apic_bus
         for apic, link in zip(self._apics, self._apic_bus.link, strict=True):
             wiring.connect(m, apic.link, link)
         targets.append((APIC_WINDOW, self._apic_bus.bus))
+
+    def _add_pci(self, m, initiators, targets):
+        m.submodules.pci = host = self._pci
+        for i in range(len(self.config.endpoints)):
+            wiring.connect(m, wiring.flipped(self.endpoint[i]), host.stimulus[i])
+            wiring.connect(m, wiring.flipped(self.quirks[i]), host.quirks[i])
+        wiring.connect(m, wiring.flipped(self.fabric), host.fabric)
+        initiators.append(host.bus)
+        targets += [(ECAM, host.ecam), (MMIO, host.mmio)]
+
+    def _add_pmus(self, m, targets):
+        m.submodules.pmus = bank = self._pmus
+        for i in range(self.config.pmus):
+            m.d.comb += [
+                bank.count[i].eq(self.pmu_count[i]),
+                bank.overflow[i].eq(self.pmu_overflow[i]),
+            ]
+        targets.append((self.config.pmu_region, bank.bus))

@@ -32,6 +32,9 @@ class EventKind(enum.Enum, shape=8):
     WIRE = 18  #: id: INTID of the wire, data: new level
     CONFIG_READ = 19  #: id: requester id of the function, address: register, data: value
     MESSAGE_BLOCKED = 20  #: unit: endpoint, id: vector; bus mastering off or function gone
+    PENDING_DROPPED = 21  #: unit: CPU, id: INTID; could not become pending: LPIs off, no such LPI
+    VIRTUAL_ACKNOWLEDGE = 22  #: unit: CPU, id: vINTID that the guest's IAR returned
+    VIRTUAL_EOI = 23  #: unit: CPU, id: vINTID; the guest's priority drop
 
 
 class LineKind(enum.Enum, shape=2):

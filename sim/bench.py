@@ -9,7 +9,7 @@
 from hdl.bus import RequesterKind
 from hdl.cpu_port import Operation
 from hdl.registers.sysreg import SystemRegister
-from hdl.soc import RAM_BASE, SocConfig
+from hdl.config import RAM_BASE, SocConfig
 
 from .design import Design
 from .events import Event, decode

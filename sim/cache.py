@@ -36,7 +36,7 @@ def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     """The folder ``kind/key`` of the cache, filled by ``make(folder)`` unless it exists.
 
     Two processes that want the same folder make it once; a process that dies in the middle leaves
-    nothing that looks finished.
+    nothing that looks finished, and what it leaves is cleared away by the next that makes it.
     """
     shelf = cache_folder() / kind
     finished = shelf / key
@@ -45,6 +45,8 @@ def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     shelf.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(shelf / f"{key}.lock"):
         if not finished.exists():
+            for abandoned in shelf.glob(f"{key}.*/"):
+                shutil.rmtree(abandoned, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=shelf))
             try:
                 make(unfinished)

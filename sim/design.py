@@ -14,7 +14,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Fragment
 
 import hdl
-from hdl.soc import SocConfig
+from hdl.config import SocConfig
 
 from .cache import digest, made_once
 from .ports import Field, PortMap, port_map, top_ports
@@ -67,7 +67,8 @@ class Design:
 
     @property
     def _key(self) -> str:
-        sources = sorted([*HDL.rglob("*.py"), *HDL.rglob("*.v"), Path(__file__)])
+        ours = [Path(__file__), Path(inspect.getsourcefile(port_map))]
+        sources = sorted([*HDL.rglob("*.py"), *HDL.rglob("*.v"), *ours])
         own = inspect.getsourcefile(self._factory)
         return digest(
             repr(self.config),

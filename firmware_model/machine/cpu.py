@@ -41,6 +41,7 @@ _TASK, _INTERRUPT, _GUEST_INTERRUPT, _SOFTIRQ, _STOPPER = map(int, FrameKind)
 _LOAD, _STORE = number(Operation.LOAD), number(Operation.STORE)
 _READ_SYSREG, _WRITE_SYSREG = number(Operation.READ_SYSREG), number(Operation.WRITE_SYSREG)
 _SIZES = {1: 0, 2: 1, 4: 2}
+_END = 1 << 64
 _LINES = ((int(Line.IRQ), Line.IRQ), (int(Line.INTR), Line.INTR), (int(Line.VIRQ), Line.VIRQ))
 _HOST = int(HOST_LINES)
 _HARDWARE = int(Line.IRQ | Line.VIRQ | Line.INTR)
@@ -79,6 +80,8 @@ class Cpu:
     2. work that other software left for this CPU (softirqs, due timers, stoppers) runs, if
        the host's interrupts are unmasked;
     3. the software goes on.
+
+    A guest is software that runs with VIRQ unmasked: ``async with cpu.irqs_enabled(Line.VIRQ)``.
 
     A handle belongs to the software that runs on that CPU. An operation on another CPU's handle,
     or awaiting anything but a machine operation, is a crash. Software that never awaits never
@@ -186,16 +189,15 @@ class Cpu:
 
     async def load(self, address: int, size: int = 4) -> int:
         """Read ``size`` (1, 2 or 4) bytes; raises :class:`BusError` if refused."""
-        return await self._operate(_LOAD, _log2(size), _checked_address(address), 0)
+        return await self._operate(_LOAD, size, address, 0)
 
     async def store(self, address: int, value: int, size: int = 4) -> None:
         """Write ``size`` (1, 2 or 4) bytes, and wait until the write was answered."""
-        log2 = _log2(size)
-        if not 0 <= value < 1 << (8 * size):
+        if size in _SIZES and not 0 <= value < 1 << (8 * size):
             raise ValueError(
                 f"A {size}-byte store takes 0 to {(1 << 8 * size) - 1:#x}, not {value}"
             )
-        await self._operate(_STORE, log2, _checked_address(address), value)
+        await self._operate(_STORE, size, address, value)
 
     async def load64(self, address: int) -> int:
         """Two 4-byte loads, low word first: not atomic, as on the bus."""
@@ -210,15 +212,20 @@ class Cpu:
 
     async def read_sysreg(self, register: SystemRegister | str) -> int:
         """Read a 64-bit system register by its architectural name."""
-        return await self._operate(_READ_SYSREG, 0, _register(register), 0)
+        return await self._operate(_READ_SYSREG, 1, _register(register), 0)
 
     async def write_sysreg(self, register: SystemRegister | str, value: int) -> None:
         """Write a 64-bit system register by its architectural name."""
         _checked_doubleword(value)
-        await self._operate(_WRITE_SYSREG, 0, _register(register), value)
+        await self._operate(_WRITE_SYSREG, 1, _register(register), value)
 
     @coroutine
     def _operate(self, operation, size, address, data):
+        log2 = _SIZES.get(size)
+        if log2 is None:
+            raise ValueError(f"The size of an access must be 1, 2 or 4 bytes, not {size}")
+        if not 0 <= address < _END:
+            raise ValueError(f"An address must be 0 to {_END - 1:#x}, not {address:#x}")
         if self.machine.running is not self:
             self._foreign()
         frame = self.frame
@@ -226,7 +233,7 @@ class Cpu:
         if self._stalls is not None:
             cost += self._stalls.get(self.steps, 0)
         self.steps += 1
-        submission = Submission(self.index, operation, size, address, data)
+        submission = Submission(self.index, operation, log2, address, data)
         frame.request = submission
         frame.since = self.machine.cycle
         if cost:
@@ -367,7 +374,10 @@ class Cpu:
         return _Unpreempted(self)
 
     def start_timer(self, cycles: int, function: Software) -> Timer:
-        """Raise ``function(cpu)`` as a softirq in ``cycles`` clocks (at least 1)."""
+        """Raise ``function(cpu)`` as a softirq in ``cycles`` clocks (at least 1).
+
+        The timers of a CPU that is offline do not fire; whoever takes it down sees to them.
+        """
         if cycles < 1:
             raise ValueError(f"A timer must be started for 1 or more cycles, not {cycles}")
         timer = Timer(function)
@@ -469,12 +479,13 @@ class Cpu:
         frame.lock = self._spinning = lock
         self._show(context)
         await self._wait(_LOCK, None)
-        frame.lock = self._spinning = None
+        self._spinning = None
         self._show(before)
 
     def granted(self, frame: Frame) -> None:
         """Let ``frame``, which waits for a lock, go on at its next boundary."""
         frame.wait = _READY
+        frame.lock = None
         self.lane_changed = True
 
     async def preemption_point(self) -> None:
@@ -525,7 +536,8 @@ class Cpu:
                         break
                     ran = True
                     continue
-                if not self._preempted():
+                interrupted = self.asserted & self._unmasked or self._deferred
+                if not (interrupted and self._preempted()):
                     if wait == _ISSUE:
                         frame.wait = _OPERATION
                         self.machine.submissions.append(frame.request)
@@ -540,7 +552,10 @@ class Cpu:
             if self.machine.cycle < frame.deadline:  # type: ignore[operator]
                 return False
         elif wait == _WFI:
-            if not self.asserted & self.lines or frame.remaining == self.machine.wakes:
+            if (
+                not self.asserted & (self.lines | self._unmasked)
+                or frame.remaining == self.machine.wakes
+            ):
                 return False
         elif wait == _SPIN:
             try:
@@ -722,21 +737,20 @@ class Cpu:
         """Whether an operation is under way, the next deadline, and the lines to watch."""
         if self.halted or self.dead:
             return False, None, 0
-        timer = self._live_timer() if self.timers else None
         frame = self.frame
-        if frame is None:
-            return False, timer, self._unmasked & _HARDWARE
-        wait = frame.wait
+        wait = _READY if frame is None else frame.wait
         if wait == _OPERATION:
-            return True, timer, 0
-        deadline = frame.deadline if wait != _LOCK else None
-        if timer is not None and (deadline is None or timer < deadline):
-            deadline = timer
+            return True, None, 0
+        deadline = None if frame is None or wait == _LOCK else frame.deadline
         if wait in (_ISSUE, _STALL):
             return False, deadline, 0
-        if wait == _WFI:
-            return False, deadline, self.lines
-        return False, deadline, self._unmasked & _HARDWARE
+        # Timers that could not be served now are looked at again at the next boundary.
+        if self.timers and self._unmasked & _SOFTWARE and not self._irq_depth:
+            timer = self._live_timer()
+            if timer is not None and (deadline is None or timer < deadline):
+                deadline = timer
+        watch = self._unmasked & _HARDWARE
+        return False, deadline, watch | self.lines if wait == _WFI else watch
 
     def probe(self) -> ProbeState | None:
         """The lane, if it is not what was shown last. To be asked when ``lane_changed``."""
@@ -847,22 +861,9 @@ def _with_software(lines: int) -> int:
     return int(lines) | _SOFTWARE if int(lines) & _HOST else int(lines)
 
 
-def _log2(size: int) -> int:
-    try:
-        return _SIZES[size]
-    except KeyError:
-        raise ValueError(f"The size of an access must be 1, 2 or 4 bytes, not {size}") from None
-
-
-def _checked_address(address: int) -> int:
-    if not 0 <= address < 1 << 64:
-        raise ValueError(f"An address must be 0 to {(1 << 64) - 1:#x}, not {address:#x}")
-    return address
-
-
 def _checked_doubleword(value: int) -> None:
-    if not 0 <= value < 1 << 64:
-        raise ValueError(f"A 64-bit value must be 0 to {(1 << 64) - 1:#x}, not {value}")
+    if not 0 <= value < _END:
+        raise ValueError(f"A 64-bit value must be 0 to {_END - 1:#x}, not {value}")
 
 
 def _register(register: SystemRegister | str) -> int:

@@ -191,7 +191,7 @@ class Machine:
         probes = []
         for cpu in self.cpus:
             frame = cpu.frame
-            if frame is not None and frame.wait == _OPERATION and not cpu.timers:
+            if frame is not None and frame.wait == _OPERATION:
                 busy = True
                 finished = False
                 watch.append(0)

@@ -8,6 +8,7 @@ from ..bus import BusSignature, FairArbiter
 from ..cpu_port import SysregSignature
 from ..registers.lapic import (
     FIRST_LEGAL_VECTOR,
+    ICR_MASK,
     REGISTER_BASE,
     DeliveryMode,
     DestinationModel,
@@ -103,7 +104,7 @@ class LocalApic(wiring.Component):
     interrupt-acknowledge, or a register access. They are served fairly, in the order of
     asking, and each takes effect as a whole: none sees another half done.
 
-    Rules (source: Intel SDM volume 3, chapter on the APIC; QEMU's model where it leaves room):
+    Rules (source: QEMU's model and what Linux relies on; not checked against Intel's manual):
 
     * A message sets IRR[vector] and TMR[vector]. If IRR[vector] was set it merges: no count.
     * PPR is TPR, if TPR's class is not below that of the highest vector in service; otherwise
@@ -118,7 +119,7 @@ class LocalApic(wiring.Component):
       is low and messages are dropped; inter-processor interrupts can still be sent.
     * A write to ICR_LOW sends. Its pending bit (12) reads 1 until every destination has the
       interrupt; a further write to ICR_LOW waits for that. A fixed or lowest-priority one with
-      a vector below 16 sets an error instead. Trigger mode and level are ignored: all edge.
+      a vector below 16 sets an error instead.
     * ESR shows the errors collected up to the last write to it.
 
     Register accesses:
@@ -137,9 +138,10 @@ class LocalApic(wiring.Component):
     * Message taken to ``intr``: 2 clocks.
     * EOI, TPR or SVR write taken to ``intr``, in either direction: 3 clocks; interrupt-acknowledge
       to the fall of ``intr`` likewise. Its answer comes in the same clock.
-    * Answers: 3 clocks after the request was taken (4 for a word of IRR, ISR or TMR, 2 for a
-      spurious vector), and at most 10, not counting the 32 after reset, nor for ICR_LOW the wait
-      for the interrupt before it. A message is taken within 8 clocks.
+    * Answers: 3 clocks after the request was taken (4 for a word of IRR, ISR or TMR; 2 for a
+      spurious vector, an EOI with nothing in service, a refused or reserved access) if nothing
+      else is under way, and at most 7, not counting the 32 after reset, nor for ICR_LOW the
+      wait for the interrupt before it. A message is held back for at most 6 clocks.
 
     Simplifications: no timer (its registers are storage, the current count reads zero) and no
     other local interrupt source, so the LVT is storage that disabling does not mask; no
@@ -299,7 +301,6 @@ class LocalApic(wiring.Component):
         new = write.data.sets
         vector = Signal(8)
         level = Signal()
-        first_row = Signal(16)
         is_command = access.write & (access.offset == LapicRegister.ICR_LOW)
 
         bit = Signal(16)
@@ -314,7 +315,8 @@ class LocalApic(wiring.Component):
             with m.Default():
                 m.d.comb += sixteen.eq(old.irr)
 
-        m.d.comb += [write.addr.eq(row), new.eq(old)]
+        # Reading and writing take turns, so it does not matter what a collision would read.
+        m.d.comb += [read.en.eq(0), write.addr.eq(row), new.eq(old)]
         with m.FSM(name="engine"):
             with m.State("CLEAR"):
                 lvt = (row >= _storage_row(LapicRegister.LVT_TIMER)) & (
@@ -330,6 +332,7 @@ class LocalApic(wiring.Component):
 
             with m.State("CHOOSE"):
                 m.d.comb += [
+                    read.en.eq(1),
                     arbiter.requests.eq(
                         Cat(
                             message.valid,
@@ -392,12 +395,12 @@ class LocalApic(wiring.Component):
                 m.next = "CHOOSE"
 
             with m.State("FIRST ROW"):
-                m.d.comb += read.addr.eq(row + 1)
-                m.d.sync += first_row.eq(sixteen)
+                m.d.comb += [read.en.eq(1), read.addr.eq(row + 1)]
+                m.d.sync += self._access_answer[:16].eq(sixteen)
                 m.next = "SECOND ROW"
 
             with m.State("SECOND ROW"):
-                self._answer_access(m, Cat(first_row, sixteen))
+                self._answer_access(m, Cat(self._access_answer[:16], sixteen))
                 m.next = "CHOOSE"
 
             with m.State("STORAGE"):
@@ -476,15 +479,17 @@ class LocalApic(wiring.Component):
             write.data.word.eq(access.data),
             write.en.eq(access.write & (access.offset != LapicRegister.TIMER_CURRENT)),
         ]
+        with m.If(access.offset == LapicRegister.ICR_HIGH):
+            m.d.comb += write.data.word[:24].eq(0)
 
     def _command(self, m):
         """Write ICR_LOW and send; the row that was read is ICR_HIGH's."""
         write = self._write
         command = Signal(InterruptCommand)
         m.d.comb += [
-            command.eq(self._access.data),
+            command.eq(self._access.data & ICR_MASK),
             write.addr.eq(_storage_row(LapicRegister.ICR_LOW)),
-            write.data.word.eq(self._access.data),
+            write.data.word.eq(command),
             write.en.eq(1),
         ]
         self._answer_access(m, 0)

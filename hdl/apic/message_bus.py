@@ -40,14 +40,15 @@ class ApicMessageBus(wiring.Component):
     inter-processor interrupts by its ICR. Destinations:
 
     * physical: the APIC with this id, 255 means all;
-    * logical: APICs whose LDR shares a bit with it (flat), or whose cluster (upper four bits; 15
-      means all) is the same and that share a bit of the lower four (cluster), by each APIC's DFR;
+    * logical, by each APIC's DFR: those whose LDR shares a bit with it (flat), or whose upper
+      four bits are the same and that share a bit of the lower four (cluster). There is no
+      broadcast to all clusters, as in QEMU;
     * an IPI's shorthand instead: itself, all, all others.
 
     Delivery modes: fixed, to all of them; lowest-priority, to the one with the lowest number
-    that is enabled (a legal choice, since APR is not compared). The redirection hint with a
-    logical destination does the same. A level-triggered message without the assert bit is
-    ignored. Address bits 11:4 are ignored.
+    that is enabled (a legal choice, since APR is not compared). The redirection hint does the
+    same. What is level-triggered without the assert bit is ignored, an IPI like a message.
+    Address bits 11:4 are ignored.
 
     What reaches no one is *bad*: it is counted, and reported on the tap with the reason
     (:class:`hdl.registers.lapic.MessageFault`): no APIC matches, another delivery mode, vector
@@ -61,9 +62,9 @@ class ApicMessageBus(wiring.Component):
     nothing.
 
     Timing: message written (request taken) to ``intr`` 5 clocks, to the answer 5 clocks; IPI
-    offered to the destination's ``intr`` 4 (write to ICR_LOW taken to ``intr``: 7). Every message is delivered within
-    ``11 * (cpus + 1)`` clocks of being taken or offered (not counting the 32 clocks after
-    reset in which the APICs wait).
+    offered to the destination's ``intr`` 4 (write to ICR_LOW taken to ``intr``: 7). Every message
+    is delivered within ``10 * (cpus + 1)`` clocks of being taken or offered (not counting the 32
+    clocks after reset in which the APICs wait).
 
     Simplification: SMI, NMI, INIT, STARTUP and ExtINT are bad, for there is no CPU behind that
     could do anything with them.
@@ -205,7 +206,6 @@ class ApicMessageBus(wiring.Component):
             with m.If(owner[i]):
                 m.d.comb += [
                     command.eq(link.ipi.p.command),
-                    command.level.eq(0),
                     current.destination.eq(link.ipi.p.destination),
                 ]
         with m.If(owner[self._cpus]):
@@ -214,12 +214,13 @@ class ApicMessageBus(wiring.Component):
                 command.vector.eq(word.vector),
                 command.delivery.eq(word.delivery),
                 command.level.eq(word.level),
+                command.asserted.eq(word.asserted),
                 command.logical.eq(written.address.logical),
                 current.destination.eq(written.address.destination),
                 current.redirection.eq(written.address.redirection),
                 current.partial.eq(partial),
-                current.ignored.eq(~partial & word.level & ~word.asserted),
             ]
+        m.d.comb += current.ignored.eq(~current.partial & command.level & ~command.asserted)
 
     def _destinations(self, m, current, owner):
         """Every APIC that matches, and those of them that shall get the message."""
@@ -233,7 +234,7 @@ class ApicMessageBus(wiring.Component):
             flat = (identity.model == DestinationModel.FLAT) & members.any()
             cluster = (
                 (identity.model == DestinationModel.CLUSTER)
-                & ((destination[4:] == identity.logical[4:]) | destination[4:].all())
+                & (destination[4:] == identity.logical[4:])
                 & members[:4].any()
             )
             with m.Switch(current.command.shorthand):
@@ -248,9 +249,7 @@ class ApicMessageBus(wiring.Component):
                 with m.Case(Shorthand.OTHERS):
                     m.d.comb += matching[i].eq(~owner[i])
 
-        one = (current.command.delivery == DeliveryMode.LOWEST_PRIORITY) | (
-            current.redirection & current.command.logical
-        )
+        one = (current.command.delivery == DeliveryMode.LOWEST_PRIORITY) | current.redirection
         enabled = Cat(link.identity.enabled for link in self.link)
         candidates = Signal(self._cpus)
         m.d.comb += [

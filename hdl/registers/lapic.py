@@ -1,8 +1,8 @@
 """x86 local APIC: register offsets, field layouts, and the encoding of messages to it.
 
-Layouts follow the xAPIC as described by Intel SDM volume 3, chapter on the APIC. Registers are
-32 bits wide and stand 16 bytes apart; the three vector sets fill eight words each, vector ``v``
-being bit ``v % 32`` of word ``v // 32``.
+Layouts are the xAPIC's, as Linux and QEMU have them. Registers are 32 bits wide and stand 16
+bytes apart; the three vector sets fill eight words each, vector ``v`` being bit ``v % 32`` of
+word ``v // 32``.
 """
 
 import enum as numbers
@@ -117,6 +117,10 @@ class InterruptCommand(data.Struct):
     _16: 2
     shorthand: Shorthand
     _20: 12
+
+
+ICR_MASK = 0x000C_CFFF
+"""Bits of ICR_LOW that can be written."""
 
 
 class MessageAddress(data.Struct):

@@ -66,14 +66,22 @@ class CpuInterface:
 
     # What is signalled ------------------------------------------------------------------------
 
-    def _sources(self) -> "list[Candidate]":
-        """The best SGI or PPI, LPI and SPI that group and wake-up let through to this CPU."""
-        if not (self._enabled and self._distributor.group1_enabled):
-            return []
-        if self._redistributor.asleep and self._choices.sleep_blocks:
-            return []
-        spi = self._distributor.candidate(self._redistributor.cpu)
-        return self._redistributor.candidates() + ([spi] if spi is not None else [])
+    @property
+    def _open(self) -> bool:
+        """Whether anything of group 1 reaches this CPU: enables, and a redistributor awake."""
+        asleep = self._redistributor.asleep and self._choices.sleep_blocks
+        return self._enabled and self._distributor.group1_enabled and not asleep
+
+    def _best(self) -> "Candidate | None":
+        """The most urgent pending interrupt, whatever PMR and the running priority say."""
+        if not self._open:
+            return None
+        sources = (
+            self._redistributor.private.candidate(),
+            self._redistributor.lpis.candidate(),
+            self._distributor.candidate(self._redistributor.cpu),
+        )
+        return min((c for c in sources if c is not None), default=None)
 
     def _passes(self, candidate: Candidate) -> bool:
         priority = candidate[0]
@@ -82,7 +90,7 @@ class CpuInterface:
 
     def signalled(self) -> "Candidate | None":
         """The interrupt that IAR1 would return now."""
-        best = min(self._sources(), default=None)
+        best = self._best()
         return best if best is not None and self._passes(best) else None
 
     @property
@@ -111,10 +119,7 @@ class CpuInterface:
         return self._redistributor.private if intid < 32 else self._distributor.spis
 
     def _read_hppir(self) -> int:
-        if self._choices.hppir_ignores_mask:
-            best = min(self._sources(), default=None)
-        else:
-            best = self.signalled()
+        best = self._best() if self._choices.hppir_ignores_mask else self.signalled()
         return SPURIOUS if best is None else best[1]
 
     def _write_eoir(self, value: int) -> None:
@@ -156,46 +161,33 @@ class CpuInterface:
     def permitted(self) -> "dict[int, Candidate | None]":
         """What IAR1 may return, by INTID, when property bytes may or may not be stale.
 
-        Every pending LPI competes as any of its options, independently of the others. So one
-        option can win exactly when it beats everyone else at their weakest.
+        Every pending LPI competes as any of its options, independently of the others. So an
+        option can win exactly when it beats every rival at that rival's weakest.
         """
-        sources = self._sources()
+        winners = self._possible_winners() if self._open else [None]
+        passing = {c[1]: c for c in reversed(winners) if c is not None and self._passes(c)}
+        blocked = any(c is None or not self._passes(c) for c in winners)
+        return {**passing, **({SPURIOUS: None} if blocked else {})}
+
+    def _possible_winners(self) -> "list[Candidate | None]":
+        """Every candidate that could be the most urgent one; ``None``: there may be none."""
         lpis = self._redistributor.lpis
-        uncertain = lpis.uncertain() if self._reaches_lpis() else {}
-        if not uncertain:
-            best = self.signalled()
-            return {SPURIOUS: None} if best is None else {best[1]: best}
-        certain = [c for c in sources if c[1] < FIRST_LPI]
-        choices = {intid: lpis.options(intid) for intid in lpis.pending}
-        weakest = {
-            intid: None if None in options else max(o for o in options if o is not None)
-            for intid, options in choices.items()
-        }
-        permitted: dict[int, Candidate | None] = {}
-
-        def consider(candidate: "Candidate | None", rivals: "list[Candidate]") -> None:
-            if any(rival < candidate for rival in rivals):
-                return
-            if self._passes(candidate):
-                permitted.setdefault(candidate[1], candidate)
-            else:
-                permitted[SPURIOUS] = None
-
-        floor = [c for c in weakest.values() if c is not None]
-        for candidate in certain:
-            consider(candidate, certain + floor)
-        for intid, options in choices.items():
-            rivals = certain + [c for i, c in weakest.items() if i != intid and c is not None]
-            for option in options:
-                if option is not None:
-                    consider(option, rivals)
-        if not certain and not floor:
-            permitted[SPURIOUS] = None
-        return permitted
-
-    def _reaches_lpis(self) -> bool:
-        asleep = self._redistributor.asleep and self._choices.sleep_blocks
-        return self._enabled and self._distributor.group1_enabled and not asleep
+        certain = (
+            self._redistributor.private.candidate(),
+            self._distributor.candidate(self._redistributor.cpu),
+        )
+        contenders: list[list[Candidate | None]] = [[c] for c in certain]
+        contenders += [lpis.options(intid) for intid in sorted(lpis.pending)]
+        weakest = [
+            None if None in options else max(c for c in options if c is not None)
+            for options in contenders
+        ]
+        two_best = sorted((c, n) for n, c in enumerate(weakest) if c is not None)[:2]
+        winners: list[Candidate | None] = []
+        for n, options in enumerate(contenders):
+            to_beat = next((c for c, rival in two_best if rival != n), None)
+            winners += [c for c in options if c is not None and (not to_beat or c < to_beat)]
+        return winners if two_best else [*winners, None]
 
     def acknowledge(self, intid: int) -> None:
         """Take what other hardware was seen to take: an INTID that :meth:`permitted` contains."""

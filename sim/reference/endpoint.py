@@ -282,28 +282,29 @@ class Endpoint:
         address = self._config.get(BAR0, 8 if self._layout.bar_64 else 4) & ~0xF
         return address, self._layout.bar_bytes
 
-    def _table(self, offset: int) -> "int | None":
-        """Where in the MSI-X table a BAR offset is, if it is."""
+    def _table(self, offset: int) -> "tuple[Registers, int] | None":
+        """The MSI-X table and where in it a BAR offset is, if it is."""
         start = offset - self._layout.table_offset
-        inside = self._msix and 0 <= start < self._msix.vectors * MsixCapability.ENTRY_BYTES
-        return start if inside else None
+        if self._msix and 0 <= start < self._msix.vectors * MsixCapability.ENTRY_BYTES:
+            return self._msix.table, start
+        return None
 
     def bar_read(self, offset: int) -> int:
         """The word at ``offset``."""
-        table = self._table(offset)
-        if table is not None:
-            return self._msix.table.get(table, 4)
+        if (found := self._table(offset)) is not None:
+            table, start = found
+            return table.get(start, 4)
         if self._msix and offset & ~4 == self._layout.pba_offset:
             return self._msix.pending >> 8 * (offset & 4) & WORD
         return self._device.read(offset)
 
     def bar_write(self, offset: int, word: int, lanes: int) -> None:
         """The word at ``offset``, in the bytes that ``lanes`` select."""
-        table = self._table(offset)
-        if table is None:
-            self._device.write(offset, word, lanes)
+        if (found := self._table(offset)) is not None:
+            table, start = found
+            table.write(start, 4, merge(table.get(start, 4), word, lanes))
         else:
-            self._msix.table.write(table, 4, merge(self._msix.table.get(table, 4), word, lanes))
+            self._device.write(offset, word, lanes)
         self._update()
 
     def state(self) -> dict:

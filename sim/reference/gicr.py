@@ -1,6 +1,6 @@
 """Redistributor: SGIs, PPIs and LPIs of one CPU (section 3)."""
 
-from .bank import FIRST, LAST, Candidate, InterruptBank
+from .bank import FIRST, LAST, InterruptBank
 from .bits import WORD, half, merge_half, span
 from .gicd import affinity
 from .implementation import FIRST_ID, Implementation
@@ -47,12 +47,6 @@ class Redistributor:
             | choices.common_lpi_affinity << 24
             | affinity(cpu) << 32
         )
-
-    def candidates(self) -> "list[Candidate]":
-        """The best SGI or PPI and the best LPI; nothing while asleep."""
-        if self.asleep and self._choices.sleep_blocks:
-            return []
-        return [c for c in (self.private.candidate(), self.lpis.candidate()) if c is not None]
 
     def narrow(self, offset: int) -> bool:
         """Whether the register takes 8-bit writes (section 1)."""

@@ -71,8 +71,15 @@ class PropertyTable:
 class LpiUnit:
     """Pending LPIs of one redistributor.
 
-    ``limit`` is one more than the highest INTID the hardware has LPIs for; PROPBASER.IDbits may
-    lower it, below 13 (that is: fewer than 14 bits) to none at all.
+    Attributes
+    ----------
+    enabled : bool
+        GICR_CTLR.EnableLPIs. While it is off nothing can become pending.
+    limit : int
+        One more than the highest INTID that can be pending: what the hardware has, lowered by
+        PROPBASER.IDbits; with fewer than 14 bits there are no LPIs at all.
+    pending : set of int
+        INTIDs.
     """
 
     def __init__(self, memory: Memory, lpis: int, choices: Implementation):
@@ -80,17 +87,13 @@ class LpiUnit:
         self._hardware_limit = FIRST_LPI + lpis
         self._choices = choices
         self._mask = choices.priority_mask & 0xFC
-        self._table: PropertyTable | None = None
+        self._table = PropertyTable(memory, 0, 0)
         self._pending_base = 0
         self._best: Candidate | None = None
         self._best_known = True
+        self.enabled = False
         self.limit = 0
         self.pending: set[int] = set()
-
-    @property
-    def enabled(self) -> bool:
-        """GICR_CTLR.EnableLPIs."""
-        return self._table is not None
 
     def switch_on(self, propbaser: int, pendbaser: int, all_zero: bool) -> None:
         """EnableLPIs 0 to 1. ``all_zero`` is PTZ: the pending table need not be read."""
@@ -98,7 +101,9 @@ class LpiUnit:
         self.limit = min(self._hardware_limit, 1 << bits) if bits >= 14 else 0
         count = max(self.limit - FIRST_LPI, 0)
         base = propbaser & 0x000F_FFFF_FFFF_F000
+        self._table.close()
         self._table = PropertyTable(self._memory, base, count)
+        self.enabled = True
         self._pending_base = pendbaser & 0x000F_FFFF_FFFF_0000
         self.pending = set()
         self._best_known = False
@@ -109,12 +114,11 @@ class LpiUnit:
 
     def switch_off(self) -> None:
         """EnableLPIs 1 to 0."""
-        if self._table is None:
-            return
-        if self._choices.pending_on_disable == "write_back":
+        if self.enabled and self._choices.pending_on_disable == "write_back":
             self._write_back()
         self._table.close()
-        self._table = None
+        self._table = PropertyTable(self._memory, 0, 0)
+        self.enabled = False
         self.pending = set()
         self._best_known = False
 
@@ -150,8 +154,6 @@ class LpiUnit:
     def invalidate(self, intid: "int | None") -> None:
         """INV of one LPI, or (``None``) of all. It may cover more than was asked for: that is
         always allowed, since a cache may drop anything at any time."""
-        if self._table is None:
-            return
         if intid is None:
             self._table.invalidate_all()
         else:
@@ -170,7 +172,7 @@ class LpiUnit:
 
     def options(self, intid: int) -> "list[Candidate | None]":
         """What ``intid``, pending, may compete as; ``None`` is: not at all, because disabled."""
-        bytes_ = sorted(self._table.options(intid)) if self._table else []
+        bytes_ = sorted(self._table.options(intid))
         return list(dict.fromkeys((b & self._mask, intid) if b & 1 else None for b in bytes_))
 
     def adopt(self, candidate: Candidate) -> None:
@@ -184,8 +186,6 @@ class LpiUnit:
 
     def uncertain(self) -> dict[int, list[int]]:
         """Pending LPIs for which more than one property byte is possible, with those bytes."""
-        if self._table is None:
-            return {}
         options = {intid: sorted(self._table.options(intid)) for intid in sorted(self.pending)}
         return {intid: bytes_ for intid, bytes_ in options.items() if len(bytes_) > 1}
 

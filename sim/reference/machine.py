@@ -11,7 +11,7 @@ from .gicd import Distributor, affinity
 from .gicr import SGI_BASE, Redistributor
 from .implementation import AddressMap, Implementation, PciLayout
 from .its import Its, TranslationFrame
-from .lapic import ApicBus
+from .lapic import ApicBus, LocalApic
 from .memory import Memory
 from .shape import Shape
 from .virtual import VirtualInterface
@@ -193,8 +193,8 @@ class ReferenceMachine:
         place = self._places.get(address >> FRAME_BITS)
         if place is not None:
             return place.frame.read(place.start + (address & 0xFFFF))
-        if self._is_own_apic(address):
-            return self.apics.apics[cpu].read(address - self.addresses.lapic)
+        if (apic := self._own_apic(cpu, address)) is not None:
+            return apic.read(address - self.addresses.lapic)
         return self._read_pci(address)
 
     def _write(self, cpu: int, address: int, value: int, size: int) -> None:
@@ -206,9 +206,8 @@ class ReferenceMachine:
                 self.message(address, value, cpu, size)
         elif place is not None:
             self._write_frame(place, address, value, size)
-        elif self._is_own_apic(address):
+        elif (apic := self._own_apic(cpu, address)) is not None:
             word, lanes = _lanes(address, value, size)
-            apic = self.apics.apics[cpu]
             if lanes == WORD or self.implementation.narrow_writes == "merge":
                 apic.write(address - self.addresses.lapic & ~3, word, lanes)
         else:
@@ -224,20 +223,23 @@ class ReferenceMachine:
         if not narrow or self.implementation.narrow_writes == "merge":
             place.frame.write(offset, word, lanes)
 
-    def _is_own_apic(self, address: int) -> bool:
-        return self.apics is not None and 0 <= address - self.addresses.lapic < LAPIC_BYTES
+    def _own_apic(self, cpu: int, address: int) -> "LocalApic | None":
+        """The local APIC of the CPU itself, if that is where ``address`` is."""
+        if self.apics and 0 <= address - self.addresses.lapic < LAPIC_BYTES:
+            return self.apics.apics[cpu]
+        return None
 
     # PCI windows ------------------------------------------------------------------------------
 
-    def _function(self, address: int) -> "tuple[int | None, int] | None":
+    def _function(self, address: int) -> "tuple[Endpoint | None, int] | None":
         """Which endpoint, if any, and which register an ECAM address names."""
         offset = address - self.addresses.ecam
         if not (self.endpoints and 0 <= offset < self.addresses.ecam_bytes):
             return None
         function, register = divmod(offset, CONFIG_BYTES)
-        for k in range(len(self.endpoints)):
+        for k, endpoint in enumerate(self.endpoints):
             if self.pci.requester_id(k) == function:
-                return k, register
+                return endpoint, register
         return None, register
 
     def _bar(self, address: int) -> "tuple[Endpoint | None, int] | None":
@@ -254,21 +256,21 @@ class ReferenceMachine:
 
     def _read_pci(self, address: int) -> int:
         """What no function claims reads as all ones, as a PCI master abort does."""
-        if (found := self._function(address)) is not None:
-            k, register = found
-            return WORD if k is None else self.endpoints[k].config_read(register, 4)
-        if (found := self._bar(address)) is not None:
-            endpoint, offset = found
+        if (function := self._function(address)) is not None:
+            endpoint, register = function
+            return WORD if endpoint is None else endpoint.config_read(register, 4)
+        if (bar := self._bar(address)) is not None:
+            endpoint, offset = bar
             return WORD if endpoint is None else endpoint.bar_read(offset)
         raise BusFaultError(address)
 
     def _write_pci(self, address: int, value: int, size: int) -> None:
-        if (found := self._function(address)) is not None:
-            k, register = found
-            if k is not None:
-                self.endpoints[k].config_write(register, value, size)
-        elif (found := self._bar(address)) is not None:
-            endpoint, offset = found
+        if (function := self._function(address)) is not None:
+            endpoint, register = function
+            if endpoint is not None:
+                endpoint.config_write(register, value, size)
+        elif (bar := self._bar(address)) is not None:
+            endpoint, offset = bar
             if endpoint is not None:
                 endpoint.bar_write(offset & ~3, *_lanes(address, value, size))
         else:

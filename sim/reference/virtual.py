@@ -9,6 +9,7 @@ for the maintenance interrupt alone.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from .bits import WORD, field
 from .cpu_interface import FIRST_SPECIAL, SPURIOUS, Access, interface_constants
@@ -96,8 +97,8 @@ class VirtualInterface:
         }
         for n in range(choices.list_registers):
             self.registers[f"ICH_LR{n}_EL2"] = (
-                lambda n=n: self._lrs[n],
-                lambda value, n=n: self._write_lr(n, value),
+                partial(self._read_lr, n),
+                partial(self._write_lr, n),
             )
 
     # VMCR and its guest views -----------------------------------------------------------------
@@ -157,6 +158,9 @@ class VirtualInterface:
         return self._choices.group_mask(self._bpr1)
 
     # List registers ---------------------------------------------------------------------------
+
+    def _read_lr(self, n: int) -> int:
+        return self._lrs[n]
 
     def _write_lr(self, n: int, value: int) -> None:
         priority = self._choices.priority_mask << 48 | ~(0xFF << 48)

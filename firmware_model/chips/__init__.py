@@ -1,0 +1,1 @@
+"""Drivers of interrupt hardware: how each controller is read and written."""

@@ -1,0 +1,69 @@
+"""One MSI on its way: device event, message on the bus, APIC, interrupt line, handler."""
+
+from collections.abc import Mapping
+
+from firmware_model.chips import local_apic
+from firmware_model.chips.pci import PciFunction
+from firmware_model.chips.pci_msi import MsiCapability
+from firmware_model.drivers.event_device import EventDriver
+from firmware_model.machine.machine import Machine
+from hdl.config import MMIO, SocConfig
+from hdl.probe import CpuContext
+from hdl.registers.lapic import message_address, message_data
+
+from ..hosts.base import Poke
+from ..trial import Plan
+from .base import Axis, Scenario
+
+VECTOR = 0x31
+TARGET = 1
+BOOT = 400
+"""Clocks that the set-up is given."""
+
+
+class _System:
+    """CPU 0 sets the device up; CPU 1 takes its interrupts."""
+
+    def __init__(self) -> None:
+        self.function = PciFunction(1)
+        self.msi = MsiCapability(self.function)
+        self.driver = EventDriver(MMIO.base)
+
+    async def boot(self, cpu) -> None:
+        await local_apic.enable(cpu)
+        if cpu.index == TARGET:
+            return
+        await self.function.enable(cpu, MMIO.base)
+        await self.msi.probe(cpu)
+        await self.msi.write_message(cpu, message_address(TARGET), message_data(VECTOR))
+        await self.msi.set_enable(cpu, True)
+        cpu.log("ready")
+
+    async def vector(self, cpu, _line) -> None:
+        vector = await local_apic.acknowledge(cpu)
+        cpu.log("interrupt", vector=vector)
+        if vector == VECTOR:
+            with cpu.context(CpuContext.HANDLER, irq=VECTOR):
+                await self.driver.handle(cpu)
+        await local_apic.end_of_interrupt(cpu)
+
+
+class FirstMsi(Scenario):
+    """The smallest whole: nothing races here, everything is seen once."""
+
+    name = "first-msi"
+    summary = "one MSI from the endpoint through the gateware to a handler on CPU 1"
+    source = "irqscope's own"
+    config = SocConfig()
+    axes = {"inject": Axis(40, 0, 400, "clocks after the set-up at which the device has an event")}
+    strategies = {"plain": "the message is written once, before the first event"}
+
+    def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
+        at = self.complete(strategy, at)
+        system = _System()
+        machine = Machine(self.config.cpus, vector=system.vector)
+        for cpu in machine.cpus:
+            cpu.spawn(system.boot)
+        event = BOOT + at["inject"]
+        pokes = [Poke(event, "endpoint_0_event", 1), Poke(event + 1, "endpoint_0_event", 0)]
+        return Plan(machine, pokes)
