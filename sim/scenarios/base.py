@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from hdl.config import SocConfig
 
-from ..trial import Plan
+from ..trial import Outcome, Plan
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Scenario(ABC):
     @abstractmethod
     def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
         """The trial at a point of the axes."""
+
+    def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
+        """First and last clock worth looking at: all of it, unless a scenario knows better."""
+        return 0, outcome.cycles
 
     def complete(self, strategy: str, at: Mapping[str, int]) -> dict[str, int]:
         """``at`` with defaults filled in; an error names what does not exist and what does."""

@@ -12,7 +12,7 @@ from hdl.probe import CpuContext
 from hdl.registers.lapic import message_address, message_data
 
 from ..hosts.base import Poke
-from ..trial import Plan
+from ..trial import Outcome, Plan
 from .base import Axis, Scenario
 
 VECTOR = 0x31
@@ -67,3 +67,7 @@ class FirstMsi(Scenario):
         event = BOOT + at["inject"]
         pokes = [Poke(event, "endpoint_0_event", 1), Poke(event + 1, "endpoint_0_event", 0)]
         return Plan(machine, pokes)
+
+    def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
+        event = BOOT + at["inject"]
+        return event - 5, event + 55

@@ -1,5 +1,6 @@
 """How the GIC's unit tests drive bus frames, system registers and candidates, clock by clock."""
 
+from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
 from hdl.registers.sysreg import SystemRegister
@@ -13,10 +14,21 @@ def run(dut, *testbenches, taps=()):
 
     ``taps`` is a sequence of tap channels; the result lists ``(channel, kind, unit, id, data)``.
     """
-    simulator = Simulator(dut)
+    m = Module()
+    m.submodules.dut = dut
+    m.domains.sync = ClockDomain()  # also for a block that is only combinational
+    simulator = Simulator(m)
     simulator.add_clock(1e-6)
+
+    def lingering(testbench):
+        async def role(ctx):
+            await testbench(ctx)
+            await ctx.tick().repeat(3)  # the last events reach the taps
+
+        return role
+
     for testbench in testbenches:
-        simulator.add_testbench(testbench)
+        simulator.add_testbench(lingering(testbench))
     events = []
 
     def watch(number, tap):

@@ -25,9 +25,7 @@ class Engines(wiring.Component):
     """A few engines and the network between them."""
 
     def __init__(self, cpus: int, lpis: int, forbidden=()):
-        self.engine = [
-            LpiEngine(i, lpis=lpis, cpus=cpus, forbidden=forbidden) for i in range(cpus)
-        ]
+        self.engine = [LpiEngine(i, lpis=lpis, cpus=cpus, forbidden=forbidden) for i in range(cpus)]
         self.network = HandoverNetwork(cpus)
         super().__init__({})
 

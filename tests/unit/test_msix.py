@@ -166,7 +166,7 @@ def test_unmasking_while_a_search_is_under_way():
         for vector in range(16):
             await bench.msix_mask(vector, True)
             await bench.event(vector)
-        await bench.step(40)
+        await bench.step(150)
         assert await bench.msix_pending() == 0xFFFF
         for vector in (9, 3, 15, 0, 1, 14, 4, 8, 2, 7, 13, 5, 6, 12, 10, 11):
             await bench.msix_mask(vector, False)
@@ -213,7 +213,7 @@ def test_accesses_and_events_take_turns():
 class Rewriting:
     """Rewrites entry 0 with an event one clock later in each round, as test_msi does for MSI."""
 
-    LEAD = 10
+    LEAD = 20
 
     def __init__(self, spacing, *, mask, function_mask=False, entries=1, **quirks):
         self.bench = function(entries, **quirks)
