@@ -75,8 +75,8 @@ class Soc(wiring.Component):
         See :class:`hdl.memory.Ram`.
     """
 
-    def __init__(self, config: SocConfig = SocConfig()):
-        self.config = config
+    def __init__(self, config: SocConfig | None = None):
+        self.config = config = SocConfig() if config is None else config
         cpus = range(config.cpus)
         apics = config.local_apics
         self._ram = Ram(config.ram_bytes)

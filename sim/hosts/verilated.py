@@ -41,7 +41,7 @@ RECORD = numpy.dtype(
 _WATCHED, _DUE, _FULL = 1, 2, 4
 
 
-class RecordsFull(RuntimeError):
+class RecordsFullError(RuntimeError):
     """More tap records than the host keeps; shorten the run or forget records now and then."""
 
 
@@ -221,7 +221,7 @@ class VerilatedHost:
         count, self._queued = self._queued, 0
         reason = self._lib.irqscope_run(self._sim, self._queue, count, until)
         if reason & _FULL:
-            raise RecordsFull(f"more tap records than fit by clock {self.cycle}")
+            raise RecordsFullError(f"more tap records than fit by clock {self.cycle}")
         cycle = self._lib.irqscope_cycle(self._sim)
         if reason & _WATCHED:
             return self._wake(cycle)
