@@ -14,8 +14,11 @@ RAM_LIMIT = 512 << 20
 DISTRIBUTOR = Region("distributor", 0x0800_0000, 64 << 10)
 REDISTRIBUTOR_SIZE = 128 << 10
 REDISTRIBUTOR_BASE = 0x080A_0000
+ITS_BASE = 0x0808_0000
+ITS_SIZE = 128 << 10
 HIGH_BASE = 0x40_0000_0000
 """Where the redistributors but the first go when ``high_frames`` is set."""
+HIGH_ITS_BASE = 0x41_0000_0000
 PMU_BASE = 0x0B00_0000
 APIC_WINDOW = Region("apic", 0xFEE0_0000, 1 << 20)
 ECAM = Region("ecam", pci.ECAM_BASE, pci.ECAM_SIZE)
@@ -55,6 +58,15 @@ class SocConfig:
         Shared interrupts from INTID 32; a multiple of 32 from 32 to 960.
     lpis : int
         LPIs from INTID 8192; 0 for none, or 32 to 57,344.
+    its : bool
+        An ITS, through which messages become LPIs. Without one GICR_SETLPIR works (direct LPIs).
+    its_on_error : str
+        "skip" a command that cannot be carried out, or "stall" until CWRITER.Retry.
+    device_id_bits, event_id_bits : int
+        What GITS_TYPER reports, 1 to 16 each.
+    gic : bool
+        A GICv3. Without one, an x86 machine: quicker to build and to run, INTx and PMU lines lead
+        nowhere, and the fields about the GIC mean nothing.
     local_apics : bool
         A local APIC per CPU at 0xFEE0_0000 and the message window there.
     endpoints : int or tuple of EndpointConfig
@@ -64,8 +76,8 @@ class SocConfig:
     ram_bytes : int
         RAM at 0x4000_0000; a power of two from 4 KiB to 512 MiB.
     high_frames : bool
-        Put the redistributors of CPU 1 and later above 4 GiB, from 0x40_0000_0000, so that the
-        upper address word of a message matters.
+        Put the redistributors of CPU 1 and later above 4 GiB, from 0x40_0000_0000, and the ITS at
+        0x41_0000_0000, so that the upper address word of a message matters.
 
     PCI configuration space (ECAM) is at 0x3F00_0000 and the window for BARs at 0x1000_0000:
     see :mod:`hdl.registers.pci`.
@@ -74,6 +86,11 @@ class SocConfig:
     cpus: int = 2
     spis: int = 64
     lpis: int = 1024
+    its: bool = True
+    its_on_error: str = "skip"
+    device_id_bits: int = 16
+    event_id_bits: int = 16
+    gic: bool = True
     local_apics: bool = True
     endpoints: int | tuple[EndpointConfig, ...] = 1
     pmus: int = 0
@@ -85,6 +102,18 @@ class SocConfig:
         _check_integer("spis", self.spis, 32, 960, multiple=32)
         if self.lpis != 0 or isinstance(self.lpis, bool):
             _check_integer("lpis", self.lpis, 32, 57_344)
+        _check_flag("its", self.its)
+        _check_flag("gic", self.gic)
+        if self.gic and self.its and not self.lpis:
+            raise ValueError(
+                "SocConfig.its needs LPIs: set its=False, or lpis to 32 or more instead of 0"
+            )
+        if self.its_on_error not in ("skip", "stall"):
+            raise ValueError(
+                f'SocConfig.its_on_error must be "skip" or "stall", not {self.its_on_error!r}'
+            )
+        _check_integer("device_id_bits", self.device_id_bits, 1, 16)
+        _check_integer("event_id_bits", self.event_id_bits, 1, 16)
         _check_flag("local_apics", self.local_apics)
         object.__setattr__(self, "endpoints", self._endpoint_tuple())
         _check_integer("pmus", self.pmus, 0, 64)
@@ -107,6 +136,11 @@ class SocConfig:
     @property
     def ram(self) -> Region:
         return Region("ram", RAM_BASE, self.ram_bytes)
+
+    @property
+    def its_region(self) -> Region:
+        """Control and translation frame of the ITS."""
+        return Region("its", HIGH_ITS_BASE if self.high_frames else ITS_BASE, ITS_SIZE)
 
     @property
     def redistributors(self) -> tuple[Region, ...]:

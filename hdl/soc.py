@@ -41,6 +41,8 @@ class GicKnobs(data.Struct):
     deactivate_distance: 8
     withdraw_distance: 8
     handover_distance: 8
+    translation_distance: 8
+    link_distance: 8
     lose_foreign_deactivate: 1
     lpi_duplicate: 1
     lpi_keep_if_disabled: 1
@@ -58,7 +60,8 @@ class Soc(wiring.Component):
     external_requester : In(Requester)
         In whose name it asks.
     wires : In(spis)
-        Level of SPI 32 + i from outside, ORed with the machine's own devices.
+        Level of SPI 32 + i from outside, ORed with the machine's own devices. This and the next
+        two with a GIC only.
     ppis : array of In(16), one per CPU
         Level of PPI 16 + i.
     gic_knobs : In(GicKnobs)
@@ -82,12 +85,7 @@ class Soc(wiring.Component):
         self._ram = Ram(config.ram_bytes)
         self._ports = [CpuPort(i, private=apics, sysregs=True) for i in cpus]
         self._external = CpuPort(EXTERNAL_UNIT, private=False, sysregs=False)
-        self._gic = Gic(
-            cpus=config.cpus,
-            spis=config.spis,
-            lpis=config.lpis,
-            forbidden=(DISTRIBUTOR, *config.redistributors),
-        )
+        self._gic = self._make_gic() if config.gic else None
         self._apics = [LocalApic(i) for i in cpus] if apics else []
         self._apic_bus = ApicMessageBus(config.cpus) if apics else None
         self._pci = PciHost(config.endpoints) if config.endpoints else None
@@ -100,15 +98,18 @@ class Soc(wiring.Component):
             "cpu": In(CpuLink()).array(config.cpus),
             "external": In(OperationLink()),
             "external_requester": In(Requester),
-            "wires": In(data.ArrayLayout(1, config.spis)),
-            "ppis": In(data.ArrayLayout(1, 16)).array(config.cpus),
-            "gic_knobs": In(GicKnobs),
             "tap": Out(TapSignature()).array(len(channels)),
             "tap_active": Out(len(channels)),
             "probe": In(ProbeSignature(config.cpus)),
             "ram_written": Out(1),
             "ram_index": Out(range(self._ram.words)),
         }
+        if self._gic:
+            members |= {
+                "wires": In(data.ArrayLayout(1, config.spis)),
+                "ppis": In(data.ArrayLayout(1, 16)).array(config.cpus),
+                "gic_knobs": In(GicKnobs),
+            }
         if self._pci:
             members |= {
                 "endpoint": In(StimulusSignature()).array(len(config.endpoints)),
@@ -122,6 +123,19 @@ class Soc(wiring.Component):
             }
         super().__init__(members)
 
+    def _make_gic(self):
+        config = self.config
+        return Gic(
+            cpus=config.cpus,
+            spis=config.spis,
+            lpis=config.lpis,
+            its=config.its,
+            its_on_error=config.its_on_error,
+            device_id_bits=config.device_id_bits,
+            event_id_bits=config.event_id_bits,
+            forbidden=(DISTRIBUTOR, config.its_region, *config.redistributors),
+        )
+
     def _tap_channels(self):
         """Name and channel of every source of events, causes before effects."""
         if self._pmus:
@@ -133,8 +147,9 @@ class Soc(wiring.Component):
         for i, apic in enumerate(self._apics):
             yield f"apic{i}", apic.tap[0]
             yield f"apic{i}_line", apic.tap[1]
-        for name, tap in zip(self._gic.channels, self._gic.taps, strict=True):
-            yield f"gic_{name}", tap
+        if self._gic:
+            for name, tap in zip(self._gic.channels, self._gic.taps, strict=True):
+                yield f"gic_{name}", tap
         for i, port in enumerate(self._ports):
             yield f"port{i}", port.tap
         yield "external", self._external.tap
@@ -146,7 +161,8 @@ class Soc(wiring.Component):
         self._add_external(m, initiators)
         self._add_cpus(m, initiators)
         self._add_ram(m, targets)
-        self._add_gic(m, initiators, targets)
+        if self._gic:
+            self._add_gic(m, initiators, targets)
         if self._apic_bus:
             self._add_apics(m, targets)
         if self._pci:
@@ -177,19 +193,22 @@ class Soc(wiring.Component):
         for i, port in enumerate(self._ports):
             m.submodules[f"cpu{i}"] = port
             m.submodules[f"sysregs{i}"] = sysregs = SysregDecoder(
-                gic=True, apic=self.config.local_apics
+                gic=self.config.gic, apic=self.config.local_apics
             )
             m.d.comb += [
                 port.requester.id.eq(i),
                 port.requester.kind.eq(RequesterKind.CPU),
-                self.cpu[i].irq.eq(self._gic.irq[i]),
-                self.cpu[i].virq.eq(self._gic.virq[i]),
-                self._gic.ppis[i].eq(self.ppis[i]),
             ]
             wiring.connect(m, wiring.flipped(self.cpu[i].port), port.link)
             wiring.connect(m, port.sysreg, sysregs.cpu)
-            wiring.connect(m, sysregs.gic, self._gic.sysreg[i])
             initiators.append(port.bus)
+            if self._gic:
+                wiring.connect(m, sysregs.gic, self._gic.sysreg[i])
+                m.d.comb += [
+                    self.cpu[i].irq.eq(self._gic.irq[i]),
+                    self.cpu[i].virq.eq(self._gic.virq[i]),
+                    self._gic.ppis[i].eq(self.ppis[i]),
+                ]
             if self._apics:
                 apic = self._apics[i]
                 m.submodules[f"apic{i}"] = apic
@@ -216,6 +235,8 @@ class Soc(wiring.Component):
         initiators += gic.table_buses
         targets.append((DISTRIBUTOR, gic.distributor))
         targets += zip(self.config.redistributors, gic.redistributors, strict=True)
+        if self.config.its:
+            targets.append((self.config.its_region, gic.its))
 
     def _add_apics(self, m, targets):
         m.submodules.apic_bus = self._apic_bus

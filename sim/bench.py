@@ -115,6 +115,8 @@ class Bench:
 
     def set_wire(self, intid: int, level: bool) -> None:
         """Drive the wire of SPI ``intid``; its own devices (INTx, PMUs) are ORed with it."""
+        if not self.config.gic:
+            raise ValueError("this machine has no GIC and so no wires: SocConfig(gic=True)")
         check("intid", intid, FIRST_SPI, FIRST_SPI + self.config.spis - 1)
         self.poke(f"wires.{intid - FIRST_SPI}", bool(level))
 

@@ -1,4 +1,4 @@
-"""Assembly of the interrupt controller: distributor, redistributors, LPIs, CPU interfaces."""
+"""Assembly of the interrupt controller: distributor, redistributors, LPIs, ITS, CPU interfaces."""
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
@@ -10,6 +10,7 @@ from ..registers.ich import MAINTENANCE_INTID
 from ..tap import TapSignature
 from .cpu_interface import CpuInterface, DeactivateSplit
 from .distributor import MAX_CPUS, Distributor, check_count
+from .its import Its
 from .lpi import LpiEngine
 from .lpi_links import HandoverNetwork
 from .redistributor import PPIS, SGIS, Redistributor
@@ -36,15 +37,22 @@ class Gic(wiring.Component):
         Multiple of 32, 32 to 960.
     lpis : int
         0, or 32 to 57,344.
+    its : bool
+        An ITS. Without one, LPIs are set by GICR_SETLPIR (DirectLPI); with one, only by the ITS.
     invalidation, ces : bool
         See :class:`.redistributor.Redistributor`.
     forbidden : tuple of Region
-        Where LPI tables cannot be: see :class:`.lpi.LpiEngine`. Name the frames of the GIC.
+        Where the tables of LPIs and ITS cannot be: see :class:`.lpi.LpiEngine`. Name the frames
+        of the GIC.
+    its_on_error, device_id_bits, event_id_bits, translation_cache
+        See :class:`.its.Its`.
 
     Members
     -------
     distributor : In(BusSignature())
     redistributors : array of In(BusSignature()), one per CPU
+    its : In(BusSignature())
+        Control and translation frame, 128 KiB. With an ITS only.
     table_buses : array of Out(BusSignature())
         :attr:`tables` names them.
     sysreg : array of In(SysregSignature()), one per CPU
@@ -58,8 +66,9 @@ class Gic(wiring.Component):
     lose_foreign_deactivate : In(1)
         Bug injection, see the distributor.
     handover_distance : In(8), lpi_duplicate, lpi_keep_if_disabled : In(1)
-        See :class:`.lpi_links.HandoverNetwork` and :class:`.lpi.LpiEngine`. Without LPIs they are
-        not there.
+        See :class:`.lpi_links.HandoverNetwork` and :class:`.lpi.LpiEngine`. With LPIs only.
+    translation_distance, link_distance : In(8)
+        See :class:`.its.Its`. With an ITS only.
     taps : array of Out(TapSignature())
         :attr:`channels` names them.
     """
@@ -70,11 +79,18 @@ class Gic(wiring.Component):
         cpus: int = 2,
         spis: int = 64,
         lpis: int = 0,
+        its: bool = False,
         invalidation: bool = True,
         ces: bool = True,
         forbidden: "tuple[Region, ...]" = (),
+        its_on_error: str = "skip",
+        device_id_bits: int = 16,
+        event_id_bits: int = 16,
+        translation_cache: int = 64,
     ):
         check_count("Gic", "cpus", cpus, 1, MAX_CPUS)
+        if its and not lpis:
+            raise ValueError("Gic: an ITS needs LPIs, not lpis=0")
         self._cpus = cpus
         self._distributor = Distributor(cpus=cpus, spis=spis, lpis=lpis)
         self._redistributors = [
@@ -82,7 +98,7 @@ class Gic(wiring.Component):
                 c,
                 cpus=cpus,
                 lpis=lpis > 0,
-                direct_lpi=lpis > 0,
+                direct_lpi=lpis > 0 and not its,
                 invalidation=invalidation,
                 ces=ces,
             )
@@ -96,6 +112,17 @@ class Gic(wiring.Component):
             self._engines = [
                 LpiEngine(c, lpis=lpis, cpus=cpus, forbidden=forbidden) for c in range(cpus)
             ]
+        self._its = None
+        if its:
+            self._its = Its(
+                cpus=cpus,
+                lpis=lpis,
+                device_id_bits=device_id_bits,
+                event_id_bits=event_id_bits,
+                on_error=its_on_error,
+                translation_cache=translation_cache,
+                forbidden=forbidden,
+            )
 
         taps, tables = {}, {}
         for c in range(cpus):
@@ -106,6 +133,9 @@ class Gic(wiring.Component):
         for c, engine in enumerate(self._engines):
             taps[f"lpi{c}"] = engine.tap
             tables[f"lpi{c}"] = engine.bus
+        if self._its:
+            taps |= {"its": self._its.tap, "its_commands": self._its.command_tap}
+            tables["its"] = self._its.bus
         for name, tap in zip(self._distributor.channels, self._distributor.taps, strict=True):
             taps[name] = tap
         self._taps, self._tables = taps, tables
@@ -132,6 +162,12 @@ class Gic(wiring.Component):
                 "lpi_duplicate": In(1),
                 "lpi_keep_if_disabled": In(1),
             }
+        if its:
+            members |= {
+                "its": In(BusSignature()),
+                "translation_distance": In(8),
+                "link_distance": In(8),
+            }
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -149,6 +185,8 @@ class Gic(wiring.Component):
         self._send_sgis(m)
         if self._engines:
             self._connect_lpis(m)
+        if self._its:
+            self._connect_its(m)
         for port, bus in zip(self.table_buses, self._tables.values(), strict=True):
             wiring.connect(m, bus, wiring.flipped(port))
         for tap, source in zip(self.taps, self._taps.values(), strict=True):
@@ -233,3 +271,13 @@ class Gic(wiring.Component):
             ]
             for j, other in enumerate(self._redistributors):
                 m.d.comb += engine.cpu_enabled[j].eq(other.lpi_enable)
+
+    def _connect_its(self, m):
+        m.submodules.its = its = self._its
+        wiring.connect(m, wiring.flipped(self.its), its.frames)
+        m.d.comb += [
+            its.translation_distance.eq(self.translation_distance),
+            its.link_distance.eq(self.link_distance),
+        ]
+        for link, engine in zip(its.links, self._engines, strict=True):
+            wiring.connect(m, link, engine.its)

@@ -14,8 +14,8 @@ from .interfaces import CONFIG_BITS, FabricSignature, QuirkSignature, StimulusSi
 from .intx import WIRES, swizzle
 from .upstream import Upstream
 
-MAX_ENDPOINTS = 31
-"""Devices 1 to 31 of bus 0; device 0 would be the bridge itself."""
+MAX_ENDPOINTS = 16
+"""Devices 1 to 16 of bus 0; device 0 would be the bridge itself."""
 
 
 class PciHost(wiring.Component):
@@ -37,7 +37,7 @@ class PciHost(wiring.Component):
 
     Bound: if the bus answers every write within ``t`` clocks, posted writes arrive within
     ``p = 16 * (t + 3) + posted_latency`` clocks of being taken, and an access is answered within
-    ``50 + max(completion_latency, 2 * p)`` clocks, ``4 * msix_vectors`` more right after reset.
+    ``50 + max(completion_latency, 3 * p)`` clocks, ``4 * msix_vectors`` more right after reset.
     Nothing here waits for the other bus port, so the bridge cannot block itself.
 
     Simplifications: no bridge function of its own and no buses behind it; no peer-to-peer
@@ -48,7 +48,7 @@ class PciHost(wiring.Component):
     Parameters
     ----------
     endpoints : tuple of EndpointConfig
-        1 to 31.
+        1 to 16.
 
     Members
     -------

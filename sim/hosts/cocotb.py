@@ -1,11 +1,13 @@
 """The reference host: the design in a Verilog simulator under cocotb, with waves when asked.
 
-Two sides. Outside the simulator, :func:`run_in_simulator` builds the model (once) and starts it
-with a job: an async function, by name, and its arguments. Inside, cocotb calls
-:func:`run_job`, which hands that function a :class:`CocotbHost`.
+Two sides. Outside the simulator, :func:`simulate` builds the model (once) and starts it with a
+job: an async function, by name, and its arguments. Inside, cocotb calls :func:`run_job`, which
+hands that function the top of the design, whatever design it is. :func:`run_in_simulator` does
+the same for a whole machine, with a :class:`CocotbHost` around the top.
 
-Clock ``t`` lasts from ``(t + RESET_CLOCKS) * CLOCK_NS`` for ``CLOCK_NS``. Inputs change at its
-start, the rising edge is in its middle; the state of a clock is what is settled before that edge.
+A host's clock ``t`` lasts from ``(t + RESET_CLOCKS) * CLOCK_NS`` for ``CLOCK_NS``. Inputs change
+at its start, the rising edge is in its middle; the state of a clock is what is settled before
+that edge.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ import pickle
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +30,7 @@ from cocotb_tools.runner import get_runner
 
 from ..cache import ROOT, digest, made_once
 from ..design import Design
+from ..ports import Field
 from ..toolchain import (
     VERILATOR,
     VERILATOR_QUIET,
@@ -57,15 +60,52 @@ class _Job:
     result: Path
 
 
-class CocotbHost:
-    """A machine inside a running simulation; the async twin of the Verilated host."""
+class Pins:
+    """The ports of the top inside a running simulation, by field."""
 
     def __init__(self, design: Design, top):
         self.design = design
-        self.cycle = 0
         self._top = top
         self._handles = {port: getattr(top, port) for port in design.ports.widths}
         self._driven = dict.fromkeys(design.ports.inputs, 0)
+
+    def clear(self) -> None:
+        """Drive every input with zero."""
+        for port in self._driven:
+            self._driven[port] = 0
+            self._handles[port].value = 0
+
+    def peek(self, name: str) -> int:
+        """The value of a field now."""
+        field = self.design.ports[name]
+        value = int(self._handles[field.port].value)
+        return (value >> field.lsb) & ((1 << field.width) - 1)
+
+    def drive(self, values: Mapping[str, int]) -> None:
+        """Give input fields their values now; each keeps its value until it gets another."""
+        changed = set()
+        for name, value in values.items():
+            field = self._input(name)
+            mask = ((1 << field.width) - 1) << field.lsb
+            old = self._driven[field.port]
+            self._driven[field.port] = (old & ~mask) | ((value << field.lsb) & mask)
+            changed.add(field.port)
+        for port in changed:
+            self._handles[port].value = self._driven[port]
+
+    def _input(self, name: str) -> Field:
+        field = self.design.ports[name]
+        if field.port not in self._driven:
+            raise KeyError(f"{name!r} is not an input field of this design")
+        return field
+
+
+class CocotbHost(Pins):
+    """A machine inside a running simulation; the async twin of the Verilated host."""
+
+    def __init__(self, design: Design, top):
+        super().__init__(design, top)
+        self.cycle = 0
         self._schedule: list[tuple[int, int, Poke]] = []
         self._sequence = 0
         self._records: list[tuple] = []
@@ -78,8 +118,7 @@ class CocotbHost:
         """Reset the machine; clock 0 comes next."""
         self._top.clk.value = 0
         self._top.rst.value = 1
-        for port in self._driven:
-            self._handles[port].value = 0
+        self.clear()
         for _ in range(RESET_CLOCKS):
             await self._clock()
         self._top.rst.value = 0
@@ -94,31 +133,18 @@ class CocotbHost:
         self._top.clk.value = 0
         return seen
 
-    def _read(self, name: str) -> int:
-        field = self.design.ports[name]
-        value = int(self._handles[field.port].value)
-        return (value >> field.lsb) & ((1 << field.width) - 1)
-
-    peek = _read
-
     def poke(self, cycle: int, name: str, value: int) -> None:
         """Let input field ``name`` have ``value`` from clock ``cycle`` on."""
-        if self.design.ports[name].port not in self._driven:
-            raise KeyError(f"{name!r} is not an input field of this design")
+        self._input(name)
         self._sequence += 1
         heapq.heappush(self._schedule, (cycle, self._sequence, Poke(cycle, name, value)))
 
     def _apply_due(self) -> None:
-        changed = set()
+        due = {}
         while self._schedule and self._schedule[0][0] <= self.cycle:
             poke = heapq.heappop(self._schedule)[2]
-            field = self.design.ports[poke.name]
-            mask = ((1 << field.width) - 1) << field.lsb
-            old = self._driven[field.port]
-            self._driven[field.port] = (old & ~mask) | ((poke.value << field.lsb) & mask)
-            changed.add(field.port)
-        for port in changed:
-            self._handles[port].value = self._driven[port]
+            due[poke.name] = poke.value
+        self.drive(due)
 
     def _sample(self) -> Wake | None:
         active = int(self._handles["tap_active"].value)
@@ -138,7 +164,7 @@ class CocotbHost:
         for asker, valid in zip(askers, valids, strict=True):
             if valid:
                 payload = f"{asker_prefix(asker)}_response_payload"
-                data, error = self._read(f"{payload}.data"), self._read(f"{payload}.error")
+                data, error = self.peek(f"{payload}.data"), self.peek(f"{payload}.error")
                 responses[asker] = Response(data, bool(error))
         return Wake(self.cycle + 1, responses, self.lines)
 
@@ -261,7 +287,7 @@ def model_folder(design: Design, simulator: str) -> Path:
     return made_once("cocotb", key, lambda folder: _BUILDERS[simulator](design, folder))
 
 
-def run_in_simulator(
+def simulate(
     design: Design,
     function: str,
     arguments: dict[str, Any] | None = None,
@@ -271,8 +297,9 @@ def run_in_simulator(
 ) -> Any:
     """Run async ``function`` (``module:name``) in a simulation of ``design``; returns its result.
 
-    It is called with a :class:`CocotbHost` and ``arguments``. An exception in it is raised here
-    as :class:`SimulationError`, with its traceback as text. ``vcd`` keeps the waveform.
+    It is called with ``design``, its top as cocotb sees it (``clk`` and ``rst`` are its to drive)
+    and ``arguments``. An exception in it is raised here as :class:`SimulationError`, with its
+    traceback as text. ``vcd`` keeps the waveform.
     """
     if vcd is not None and simulator != "verilator":
         raise ValueError("waves are written by the verilator simulator only")
@@ -309,6 +336,27 @@ def run_in_simulator(
     return value
 
 
+def run_in_simulator(
+    design: Design, function: str, arguments: dict[str, Any] | None = None, **options
+) -> Any:
+    """As :func:`simulate`, but ``function`` is called with a :class:`CocotbHost` (and
+    ``arguments``): ``design`` is a whole machine, and it has been reset."""
+    job = {"function": function, "arguments": arguments or {}}
+    return simulate(design, "sim.hosts.cocotb:run_on_host", job, **options)
+
+
+async def run_on_host(design: Design, top, function: str, arguments: dict[str, Any]) -> Any:
+    """Inside the simulator: the job of :func:`run_in_simulator`."""
+    host = CocotbHost(design, top)
+    await host.start()
+    return await _find(function)(host, **arguments)
+
+
+def _find(function: str) -> Callable:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 class SimulationError(RuntimeError):
     """A job failed inside the simulator; the text has the traceback from there."""
 
@@ -317,11 +365,8 @@ async def run_job(top) -> None:
     """Inside the simulator: do what ``$IRQSCOPE_JOB`` says and leave the result behind."""
     job: _Job = pickle.loads(Path(os.environ[_JOB]).read_bytes())
     try:
-        module, _, name = job.function.partition(":")
-        function = getattr(importlib.import_module(module), name)
-        host = CocotbHost(job.design, top)
-        await host.start()
-        outcome = ("returned", await function(host, **job.arguments))
+        result = await _find(job.function)(job.design, top, **job.arguments)
+        outcome = ("returned", result)
     except Exception:
         outcome = ("raised", traceback.format_exc())
     job.result.write_bytes(pickle.dumps(outcome))

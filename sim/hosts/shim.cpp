@@ -27,7 +27,7 @@ struct Field {
 
 struct Poke {
     uint64_t cycle, value;
-    uint32_t field, unused;
+    uint32_t field, order;  // order: counts pokes given, so that the later of two wins
 };
 
 struct Record {
@@ -48,6 +48,7 @@ struct Snapshot {
     uint64_t cycle;
     std::vector<uint8_t> before, after;  // the model's state around its RAM
     std::vector<Poke> schedule;
+    uint32_t given;
     std::vector<uint8_t> levels;
     std::vector<uint32_t> pages;
     std::vector<uint32_t> words;
@@ -62,6 +63,7 @@ struct Sim {
     std::vector<Port> ports;
     uint64_t cycle = 0;
     std::vector<Poke> schedule;  // a heap, the earliest first
+    uint32_t given = 0;
     std::vector<uint8_t> levels = std::vector<uint8_t>(std::size(WAKE_CHANGE));
     std::vector<Record> records;
     std::vector<uint8_t> page_written = std::vector<uint8_t>(PAGES);
@@ -96,10 +98,14 @@ struct Sim {
 
     static uint64_t mask(uint32_t width) { return width >= 64 ? ~0ull : (1ull << width) - 1; }
 
-    static bool later(const Poke& a, const Poke& b) { return a.cycle > b.cycle; }
+    static bool later(const Poke& a, const Poke& b) {
+        return a.cycle != b.cycle ? a.cycle > b.cycle : a.order > b.order;
+    }
 
     void push(const Poke& poke) {
+        if (schedule.empty()) given = 0;
         schedule.push_back(poke);
+        schedule.back().order = given++;
         std::push_heap(schedule.begin(), schedule.end(), later);
     }
 
@@ -182,6 +188,7 @@ struct Sim {
         taken.before.assign(state(), ram());
         taken.after.assign(ram_end(), state_end());
         taken.schedule = schedule;
+        taken.given = given;
         taken.levels = levels;
         taken.records = records;
         const auto* words = reinterpret_cast<const uint32_t*>(ram());
@@ -206,6 +213,7 @@ struct Sim {
         std::memcpy(state(), saved.before.data(), saved.before.size());
         std::memcpy(ram_end(), saved.after.data(), saved.after.size());
         schedule = saved.schedule;
+        given = saved.given;
         levels = saved.levels;
         records = saved.records;
         auto* words = reinterpret_cast<uint32_t*>(ram());

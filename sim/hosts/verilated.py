@@ -22,7 +22,9 @@ from .base import EXTERNAL, LINES, Poke, Response, Wake, line_masks, watched_fie
 
 SHIM = Path(__file__).parent / "shim.cpp"
 FLAGS = ["-O3", "--x-assign", "fast", "--x-initial", "fast", "-flatten", "--no-assert"]
-CFLAGS = "-fPIC -O2 -std=c++17"
+CFLAGS = "-fPIC -std=c++17"
+OPTIMISE = ["OPT_FAST=-O2", "OPT_SLOW=-O0"]
+"""Only what runs every clock is worth the compiler's time."""
 
 RECORD = numpy.dtype(
     [
@@ -45,12 +47,21 @@ class RecordsFullError(RuntimeError):
     """More tap records than the host keeps; shorten the run or forget records now and then."""
 
 
+class _Closed:
+    """Stands where the library was in a host that is closed."""
+
+    def _refuse(self, _):
+        raise RuntimeError("this host is closed; make a new one")
+
+    __getattr__ = __contains__ = _refuse
+
+
 class _CPoke(ctypes.Structure):
     _fields_ = [
         ("cycle", ctypes.c_uint64),
         ("value", ctypes.c_uint64),
         ("field", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
+        ("order", ctypes.c_uint32),
     ]
 
 
@@ -117,7 +128,7 @@ def _build(design: Design, folder: Path) -> None:
     )
     header = (folder / "model" / "Vtop___024root.h").read_text()
     (folder / "model" / "tables.inc").write_text(_tables(design, _find_ram(header)))
-    run_step(["make", "-C", "model", "-f", "Vtop.mk", "-j", "2", "OPT_FAST=-O2"], folder, env)
+    run_step(["make", "-C", "model", "-f", "Vtop.mk", "-j", "2", *OPTIMISE], folder, env)
     (folder / "model" / "libirqscope.so").rename(folder / "libirqscope.so")
 
 
@@ -175,12 +186,15 @@ class VerilatedHost:
         self._lines = (0,) * design.config.cpus
         self._queue = (_CPoke * 64)()
         self._queued = 0
+        self._lines_at: dict[int, tuple[int, ...]] = {}
+        """The lines as last seen, of every snapshot."""
 
     def close(self) -> None:
         """Free the machine; nothing may be asked of it afterwards."""
         if self._sim:
             self._lib.irqscope_free(self._sim)
             self._sim = None
+            self._lib = self._inputs = _Closed()
 
     def __enter__(self) -> "VerilatedHost":
         return self
@@ -211,7 +225,11 @@ class VerilatedHost:
         self._queued += 1
 
     def peek(self, name: str) -> int:
-        """The value of a field now; an output's value is that of the clock before."""
+        """The value of a field now.
+
+        An input has the value it had in the clock before, an output the one that it has in the
+        clock to come unless a poke of that clock changes it at once.
+        """
         return self._lib.irqscope_get(self._sim, self._numbers[self.design.ports[name].name])
 
     def advance(self, pokes: Iterable[Poke], until: int) -> Wake:
@@ -259,22 +277,43 @@ class VerilatedHost:
 
         ``slot`` names an earlier snapshot to overwrite.
         """
-        return self._lib.irqscope_snapshot(self._sim, 0xFFFF_FFFF if slot is None else slot)
+        if slot is not None:
+            self._check_slot(slot)
+        count, self._queued = self._queued, 0
+        self._lib.irqscope_run(self._sim, self._queue, count, 0)  # no clock: only the pokes
+        slot = self._lib.irqscope_snapshot(self._sim, 0xFFFF_FFFF if slot is None else slot)
+        self._lines_at[slot] = self._lines
+        return slot
 
     def restore(self, slot: int) -> None:
-        """Go back to a snapshot."""
+        """Go back to a snapshot. Pokes given since then are forgotten."""
+        self._check_slot(slot)
         self._lib.irqscope_restore(self._sim, slot)
-        cpus = range(self.design.config.cpus)
-        self._lines = line_masks([self.peek(f"cpu_{cpu}_{line}") for cpu in cpus for line in LINES])
+        self._queued = 0
+        self._lines = self._lines_at[slot]
+
+    def _check_slot(self, slot: int) -> None:
+        if slot not in self._lines_at:
+            count = len(self._lines_at)
+            there = f"there are {count}, from 0" if count else "there are none"
+            raise ValueError(f"no snapshot {slot!r}; {there}")
 
     def read_ram(self, offset: int, count: int) -> bytes:
         """RAM contents, past the bus; ``offset`` from the start of RAM."""
+        self._check_range(offset, count)
         return ctypes.string_at(self._lib.irqscope_ram(self._sim) + offset, count)
 
     def write_ram(self, offset: int, content: bytes) -> None:
         """Change RAM contents, past the bus."""
+        self._check_range(offset, len(content))
         if content:
             self._lib.irqscope_write_ram(self._sim, offset, content, len(content))
+
+    def _check_range(self, offset: int, count: int) -> None:
+        if not (count >= 0 and 0 <= offset <= self.ram_bytes - count):
+            raise ValueError(
+                f"{count} bytes at {offset:#x} are not within the RAM's {self.ram_bytes:#x}"
+            )
 
     @cached_property
     def ram_bytes(self) -> int:

@@ -115,9 +115,8 @@ class ReferenceMachine:
             places[base] = Place(redistributor, 0)
             places[base + SGI_BASE] = Place(redistributor, SGI_BASE)
         if self.its:
-            self._translation = TranslationFrame(self.its)
             places[self.addresses.gits] = Place(self.its, 0)
-            places[self.addresses.gits_translation] = Place(self._translation, 0)
+            places[self.addresses.gits_translation] = Place(TranslationFrame(self.its), 0)
         return {base >> FRAME_BITS: place for base, place in places.items()}
 
     def _maintenance(self, cpu: int):
@@ -198,17 +197,16 @@ class ReferenceMachine:
         return self._read_pci(address)
 
     def _write(self, cpu: int, address: int, value: int, size: int) -> None:
-        place = self._places.get(address >> FRAME_BITS)
+        place, choices = self._places.get(address >> FRAME_BITS), self.implementation
         if address in self.memory:
             self._write_ram(address, value, size)
-        elif place is not None and place.frame is getattr(self, "_translation", None):
-            if self.implementation.cpu_messages:
-                self.message(address, value, cpu, size)
+        elif place and isinstance(place.frame, TranslationFrame) and choices.cpu_messages:
+            self.message(address, value, cpu, size)
         elif place is not None:
             self._write_frame(place, address, value, size)
         elif (apic := self._own_apic(cpu, address)) is not None:
             word, lanes = _lanes(address, value, size)
-            if lanes == WORD or self.implementation.narrow_writes == "merge":
+            if lanes == WORD or choices.narrow_writes == "merge":
                 apic.write(address - self.addresses.lapic & ~3, word, lanes)
         else:
             self._write_pci(address, value, size)
@@ -287,9 +285,9 @@ class ReferenceMachine:
             raise ValueError(f"A message has 1, 2 or 4 bytes, not {size}")
         self._check_access(address, size)
         place = self._places.get(address >> FRAME_BITS)
-        if self.its and place is not None and place.frame is self._translation:
+        if place is not None and isinstance(place.frame, TranslationFrame):
             word, lanes = _lanes(address, data, size)
-            self._translation.message(address & 0xFFFC, word, lanes, device_id)
+            place.frame.message(address & 0xFFFC, word, lanes, device_id)
         elif place is not None:
             self._write_frame(place, address, data, size)
         elif address in self.memory:

@@ -54,7 +54,7 @@ class FirstMsi(Scenario):
     name = "first-msi"
     summary = "one MSI from the endpoint through the gateware to a handler on CPU 1"
     source = "irqscope's own"
-    config = SocConfig()
+    config = SocConfig(gic=False)
     axes = {"inject": Axis(40, 0, 400, "clocks after the set-up at which the device has an event")}
     strategies = {"plain": "the message is written once, before the first event"}
 

@@ -2,11 +2,9 @@
 
 import enum
 import math
-import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from vcd.gtkw import GTKWColor, GTKWSave
 
@@ -24,28 +22,27 @@ from .lanes import (
     arrange,
     lively_clocks,
 )
+from .marks import Mark, checked_marks, story
 from .reader import Net, Waveform, WaveformError
 
 COLOURS = {
-    DEVICE: GTKWColor.orange,
-    CONFIGURATION: GTKWColor.yellow,
-    BUS: GTKWColor.green,
-    CONTROLLER: GTKWColor.blue,
+    DEVICE: GTKWColor.red,
+    CONFIGURATION: GTKWColor.orange,
+    BUS: GTKWColor.yellow,
+    CONTROLLER: GTKWColor.green,
     CPU: GTKWColor.indigo,
     SOFTWARE: GTKWColor.violet,
     OTHER: GTKWColor.normal,
 }
 MAX_MARKS = 26
+_FORMATS = {"decimal": "dec", "binary": "bin", "bit": "bin"}
 _WIDTH, _HEIGHT, _NAMES = 1600, 1000, 240
 _ZOOM_FRAME = 200
 """GTKWave: at zoom z, 200 pixels show 2 ** -z units of time."""
 
 
-class Mark(NamedTuple):
-    """Something worth pointing at: the start of clock ``cycle``."""
-
-    cycle: int
-    text: str
+def _colour(lane: Lane) -> GTKWColor:
+    return COLOURS.get(lane.group, COLOURS[OTHER])
 
 
 def _path(net: Net) -> str:
@@ -55,12 +52,13 @@ def _path(net: Net) -> str:
     return f"{net.scope}.{leaf}{suffix}"
 
 
-def _write_filter(folder: Path, stem: str, enumeration: type[enum.Enum], width: int) -> str:
-    """A translation of values into names; the file's name."""
+def _write_filter(gtkw: Path, enumeration: type[enum.Enum], width: int) -> str:
+    """A translation of values into names, beside ``gtkw``; the file's name."""
     digits = -(-width // 4)
-    name = f"{stem}.{enumeration.__name__}.txt"
-    lines = [f"{member.value:0{digits}x} {member.name}\n" for member in enumeration]
-    (folder / name).write_text("".join(lines))
+    name = f"{gtkw.stem}.{enumeration.__name__}.txt"
+    names = {0: "-"} | {member.value: member.name for member in enumeration}
+    lines = [f"{value:0{digits}x} {text}\n" for value, text in names.items()]
+    (gtkw.parent / name).write_text("".join(lines))
     return name
 
 
@@ -82,46 +80,67 @@ def write_gtkw(
     design: Design | None = None,
     *,
     lanes: Sequence[Lane] | None = None,
-    clocks: range | None = None,
-    marks: Iterable[tuple[int, str]] = (),
+    first: int | None = None,
+    last: int | None = None,
+    marks: Iterable[tuple[int, str]] | None = None,
 ) -> Path:
     """Write GTKWave's save file ``gtkw`` for ``vcd``; returns it.
 
-    ``lanes`` default to :func:`arrange` and ``clocks``, the view, to :func:`lively_clocks`.
-    ``marks`` are (clock, text); GTKWave has names for the first 26. Names of enumeration members go
-    into files beside ``gtkw``. Paths in it are relative when all lie in one folder, so that the
-    folder can be moved.
+    Lanes default to :func:`arrange`, the view of clocks ``first`` to ``last`` to those in which
+    anything happens, ``marks``, which are (clock, text), to :func:`.marks.story`; GTKWave has room
+    for 26 marks. Names of enumeration members go into files beside ``gtkw``. Folders that hold
+    all of them can be moved.
     """
     waveform = Waveform(vcd, design)
-    lanes = arrange(waveform) if lanes is None else lanes
-    marks = [Mark(*mark) for mark in marks][:MAX_MARKS]
+    lanes = arrange(waveform) if lanes is None else list(lanes)
     gtkw.parent.mkdir(parents=True, exist_ok=True)
     with gtkw.open("w") as file:
         save = GTKWSave(file)
-        save.dumpfile(os.path.abspath(vcd), abspath=False)
+        save.savefile(str(gtkw))
+        save.dumpfile(str(vcd))
         save.size(_WIDTH, _HEIGHT)
         save.signals_width(_NAMES)
         save.sst_expanded(False)
         if waveform.has_clock:
-            view = lively_clocks(waveform, list(lanes)) if clocks is None else clocks
-            _zoom(save, waveform, view, marks)
+            if first is None and last is None:
+                clocks = lively_clocks(waveform, lanes)
+            else:
+                clocks = waveform.window(first, last)
+            marks = story(waveform, clocks) if marks is None else checked_marks(marks)
+            _zoom(save, waveform, clocks, marks[:MAX_MARKS])
         for group in dict.fromkeys(lane.group for lane in lanes):
             with save.group(group):
                 for lane in (lane for lane in lanes if lane.group == group):
-                    _trace(save, gtkw, waveform.net(lane.net), lane)
+                    _trace(save, gtkw, waveform, lane)
     return gtkw
 
 
-def _trace(save: GTKWSave, gtkw: Path, net: Net, lane: Lane) -> None:
-    names = {"decimal": "dec", "binary": "bin", "bit": "bin"}
+def _trace(save: GTKWSave, gtkw: Path, waveform: Waveform, lane: Lane) -> None:
+    net = waveform.net(lane.net)
     translate = None
     if lane.enumeration is not None:
-        translate = _write_filter(gtkw.parent, gtkw.stem, lane.enumeration, net.width)
-        translate = os.path.abspath(gtkw.parent / translate)
-    save.trace(
-        _path(net),
-        alias=lane.label,
-        color=COLOURS[lane.group],
-        datafmt=names.get(lane.format, "hex"),
-        translate_filter_file=translate,
-    )
+        translate = _write_filter(gtkw, lane.enumeration, net.width)
+    style = {"color": _colour(lane), "translate_filter_file": translate}
+    datafmt = _FORMATS.get(lane.format, "hex")
+    save.trace(_path(net), alias=lane.label, datafmt=datafmt, **style)
+    if lane.detail is not None:
+        alias = f"{lane.label} {lane.detail.rpartition('.')[2]}"
+        save.trace(_path(waveform.net(lane.detail)), alias=alias, color=_colour(lane))
+
+
+def open_in_gtkwave(vcd: Path) -> None:
+    """Show ``vcd`` in GTKWave and wait until it is closed.
+
+    The lanes are those of the save file beside it (same name, ``.gtkw``), which is written when
+    there is none. A :class:`ToolError` says what is missing, or that GTKWave failed.
+    """
+    program = require("gtkwave", "gtkwave")
+    gtkw = vcd.with_suffix(".gtkw")
+    if not gtkw.exists():
+        write_gtkw(vcd, gtkw)
+    elif not vcd.is_file():
+        raise WaveformError(f"{vcd}: there is no such file")
+    result = subprocess.run([program, str(gtkw)], capture_output=True, text=True)
+    if result.returncode:
+        said = (result.stderr or result.stdout).strip().splitlines()
+        raise ToolError(f"gtkwave: {said[0] if said else f'status {result.returncode}'}")

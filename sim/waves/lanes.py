@@ -6,8 +6,10 @@ The order follows an interrupt: device, configuration, bus, controller, CPU, sof
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
 
 from hdl.bus import RequesterKind
 from hdl.cpu_port import Operation
@@ -28,15 +30,32 @@ GROUPS = (DEVICE, CONFIGURATION, BUS, CONTROLLER, CPU, SOFTWARE, OTHER)
 FORMATS = ("bit", "hex", "decimal", "binary", "enum")
 
 
+class Access(enum.Enum):
+    """The ``write`` bit of a bus request."""
+
+    READ = 0
+    WRITE = 1
+
+
+class Status(enum.Enum):
+    """The ``error`` bit of an answer."""
+
+    OK = 0
+    ERROR = 1
+
+
 @dataclass(frozen=True)
 class Lane:
     """One row of a picture.
 
-    ``net`` is a net's name as in :class:`Waveform`. In a rule of :data:`ARRANGEMENT` it is a
-    pattern, in which ``{n}`` stands for a number, ``{name}`` for an identifier and a leading
-    ``*`` for any modules; label, group and ``when`` then have the same placeholders. ``when``
-    names a net; while it is low the value means nothing and is not shown. ``format`` is one of
-    :data:`FORMATS`, and ``enumeration`` gives values their names when that is "enum".
+    ``net`` is a net's name as in :class:`Waveform`. ``format`` is one of :data:`FORMATS`;
+    ``enumeration`` gives values their names when that is "enum". ``when`` names a net: while it
+    is low the value means nothing and is not shown. ``detail`` names a net whose value stands
+    behind the value, in hexadecimal; in GTKWave it is a lane of its own.
+
+    In a rule of :data:`ARRANGEMENT` the net is a pattern: ``{n}`` stands for a number, ``{name}``
+    for an identifier and a leading ``*`` for any modules. The label, ``when`` and ``detail`` get
+    what was found there.
     """
 
     group: str
@@ -45,9 +64,13 @@ class Lane:
     format: str = "bit"
     enumeration: type[enum.Enum] | None = None
     when: str | None = None
+    detail: str | None = None
 
-    def text(self, value: int | None) -> str:
-        """``value`` as it is shown."""
+    def text(self, value: int | None, detail: int | None = None) -> str:
+        """``value`` as it is shown, with what stands behind it."""
+        return self._value(value) if detail is None else f"{self._value(value)} {detail:#x}"
+
+    def _value(self, value: int | None) -> str:
         if value is None:
             return "x"
         if self.enumeration is not None:
@@ -58,91 +81,128 @@ class Lane:
         return str(value) if self.format in ("bit", "decimal") else f"{value:#x}"
 
 
-def _named(group, label, net, enumeration, when=None):
-    return Lane(group, label, net, "enum", enumeration, when)
+class Run(NamedTuple):
+    """Clocks ``start`` to ``stop - 1``, in which a lane shows the same."""
+
+    start: int
+    stop: int
+    value: int | None
+    detail: int | None = None
 
 
-def _event(group, label, channel):
-    """A channel of the tap: the kind of each event."""
-    return _named(group, label, f"tap.{channel}.kind", EventKind, f"tap.{channel}.valid")
+def _named(group, label, net, enumeration, when=None, detail=None):
+    return Lane(group, label, net, "enum", enumeration, when, detail)
 
 
-def _transfer(group, label, port, *, write=True):
-    """Requests on a port: what is asked of which address, while ``valid`` is high."""
-    valid, payload = f"{port}_valid", f"{port}_payload"
-    yield Lane(group, f"{label} valid", valid)
-    yield Lane(group, f"{label} address", f"{payload}.address", "hex", when=valid)
-    if write:
-        yield Lane(group, f"{label} write", f"{payload}.write", when=valid)
-    yield Lane(group, f"{label} data", f"{payload}.data", "hex", when=valid)
+def _events(group, label, channel, detail="id"):
+    """A channel of the tap: the kind of each event, and one of its fields."""
+    record = f"tap.{channel}"
+    return _named(
+        group, label, f"{record}.kind", EventKind, f"{record}.valid", f"{record}.{detail}"
+    )
 
 
-_TARGETS = ("pci", "distributor", "redistributor{n}", "its", "apic_bus", "pmus", "ram")
-"""Modules whose port ``bus`` answers requests."""
+def _data(group, label, net, when):
+    return Lane(group, label, net, "hex", when=when)
 
+
+def _requests(target, port):
+    """What is asked on a bus port, and who asks."""
+    valid, payload = f"{port}_request_valid", f"{port}_request_payload"
+    yield Lane(BUS, f"{target} request", valid)
+    yield _named(BUS, f"{target} access", f"{payload}.write", Access, valid, f"{payload}.address")
+    yield _data(BUS, f"{target} data", f"{payload}.data", valid)
+    kind, who = f"{payload}.requester.kind", f"{payload}.requester.id"
+    yield _named(BUS, f"{target} asked by", kind, RequesterKind, valid, who)
+
+
+_TARGETS = {
+    "config space": "pci.ecam",
+    "MMIO": "pci.mmio",
+    "distributor": "gic.distributor",
+    "redistributor {n}": "gic.redistributors_{n}",
+    "ITS": "gic.its",
+    "APIC window": "apic_bus.bus",
+    "PMUs": "pmus.bus",
+    "RAM": "ram.bus",
+}
+_EXTERNAL = "external_request"
 _REQUEST = "cpu_{n}_port_request"
 _RESPONSE = "cpu_{n}_port_response"
 
 ARRANGEMENT: tuple[Lane, ...] = (
-    _event(DEVICE, "endpoint {n}", "endpoint{n}"),
-    Lane(DEVICE, "endpoint {n} event", "*endpoint{n}.device.event"),
-    Lane(
-        DEVICE,
-        "endpoint {n} vector",
-        "*endpoint{n}.device.vector",
-        "decimal",
-        when="*endpoint{n}.device.event",
-    ),
+    _events(DEVICE, "endpoint {n}", "endpoint{n}_event"),
+    _events(DEVICE, "endpoint {n} blocked", "endpoint{n}_blocked"),
     Lane(DEVICE, "endpoint {n} INTx", "*endpoint{n}.intx"),
-    Lane(DEVICE, "endpoint {n} unplug", "*endpoint{n}.stimulus_unplug"),
-    _event(DEVICE, "PMU {n}", "pmu{n}"),
-    Lane(DEVICE, "PMU {n} interrupt", "*pmu{n}.irq"),
-    Lane(DEVICE, "external id", "external_requester.id", "hex", when="external_request_valid"),
-    *_transfer(DEVICE, "external", "external_request", write=False),
-    *_transfer(CONFIGURATION, "config {n}", "*endpoint{n}.config_access_request"),
-    Lane(CONFIGURATION, "MSI {n} enabled", "*endpoint{n}.msi.enabled", "decimal"),
+    Lane(DEVICE, "endpoint {n} unplug", "endpoint_{n}_unplug"),
+    _events(DEVICE, "PMU {n}", "pmu{n}", "data"),
+    Lane(DEVICE, "PMU {n} irq", "*pmu{n}.irq"),
+    Lane(DEVICE, "PMU line", "pmus.line"),
+    Lane(DEVICE, "wires", "wires", "hex"),
+    Lane(DEVICE, "external request", f"{_EXTERNAL}_valid"),
+    _named(
+        DEVICE,
+        "external",
+        f"{_EXTERNAL}_payload.operation",
+        Operation,
+        f"{_EXTERNAL}_valid",
+        f"{_EXTERNAL}_payload.address",
+    ),
+    _data(DEVICE, "external data", f"{_EXTERNAL}_payload.data", f"{_EXTERNAL}_valid"),
+    _data(DEVICE, "external id", "external_requester.id", f"{_EXTERNAL}_valid"),
+    _events(CONFIGURATION, "config", "config", "address"),
+    _data(CONFIGURATION, "config data", "tap.config.data", "tap.config.valid"),
+    Lane(CONFIGURATION, "MSI {n} enable", "*endpoint{n}.msi.enable"),
     Lane(CONFIGURATION, "MSI {n} address", "*endpoint{n}.msi.address", "hex"),
     Lane(CONFIGURATION, "MSI {n} data", "*endpoint{n}.msi.data", "hex"),
     Lane(CONFIGURATION, "MSI {n} mask", "*endpoint{n}.msi.mask", "binary"),
     Lane(CONFIGURATION, "bus master {n}", "*endpoint{n}.space.master"),
-    *_transfer(BUS, "message {n}", "*endpoint{n}.posted", write=False),
-    *(
-        lane
-        for target in _TARGETS
-        for lane in (
-            *_transfer(BUS, target, f"{target}.bus_request"),
-            _named(
-                BUS,
-                f"{target} asked by",
-                f"{target}.bus_request_payload.requester.kind",
-                RequesterKind,
-                f"{target}.bus_request_valid",
-            ),
-        )
-    ),
-    _event(BUS, "external errors", "external"),
-    _event(BUS, "CPU {n} errors", "cpu{n}"),
-    _event(CONTROLLER, "APIC {n}", "apic{n}"),
-    Lane(
+    _events(BUS, "messages", "posted", "address"),
+    _data(BUS, "message data", "tap.posted.data", "tap.posted.valid"),
+    *(lane for target, port in _TARGETS.items() for lane in _requests(target, port)),
+    _events(BUS, "external errors", "external", "address"),
+    _events(BUS, "CPU {n} errors", "port{n}", "address"),
+    _events(CONTROLLER, "APIC bus", "apic_bus", "address"),
+    _events(CONTROLLER, "APIC {n}", "apic{n}"),
+    _data(
         CONTROLLER,
         "APIC {n} message",
         "apic{n}.link_message_payload.vector",
-        "hex",
-        when="apic{n}.link_message_valid",
+        "apic{n}.link_message_valid",
     ),
-    Lane(CONTROLLER, "APIC {n} requested", "apic{n}.requested", "binary"),
-    Lane(CONTROLLER, "APIC {n} in service", "apic{n}.in_service", "binary"),
-    _event(CONTROLLER, "APIC {n} line", "apic{n}_line"),
-    _event(CONTROLLER, "{name}", "{name}"),
+    _events(CONTROLLER, "GIC {name}", "gic_{name}"),
+    *(
+        _data(CONTROLLER, f"{kind} candidate {{n}}", f"{net}.intid", f"{net}.valid")
+        for kind, net in (
+            ("SPI", "gic.distributor.candidate_{n}"),
+            ("SGI, PPI", "gic.redistributor_{n}.candidate"),
+            ("LPI", "gic.lpi_{n}.candidate"),
+        )
+    ),
+    _events(CONTROLLER, "{name}", "{name}"),
     _named(CONTROLLER, "tap {n}", "tap_{n}_record.kind", EventKind, "tap_{n}_valid"),
     Lane(CPU, "CPU {n} irq", "cpu_{n}_irq"),
     Lane(CPU, "CPU {n} virq", "cpu_{n}_virq"),
     Lane(CPU, "CPU {n} intr", "cpu_{n}_intr"),
-    _named(CPU, "CPU {n} asks", f"{_REQUEST}_payload.operation", Operation, f"{_REQUEST}_valid"),
-    Lane(CPU, "CPU {n} address", f"{_REQUEST}_payload.address", "hex", when=f"{_REQUEST}_valid"),
-    Lane(CPU, "CPU {n} data", f"{_REQUEST}_payload.data", "hex", when=f"{_REQUEST}_valid"),
-    Lane(CPU, "CPU {n} answer", f"{_RESPONSE}_payload.data", "hex", when=f"{_RESPONSE}_valid"),
-    Lane(CPU, "CPU {n} error", f"{_RESPONSE}_payload.error", when=f"{_RESPONSE}_valid"),
+    Lane(CPU, "CPU {n} request", f"{_REQUEST}_valid"),
+    _named(
+        CPU,
+        "CPU {n} asks",
+        f"{_REQUEST}_payload.operation",
+        Operation,
+        f"{_REQUEST}_valid",
+        f"{_REQUEST}_payload.address",
+    ),
+    _data(CPU, "CPU {n} data", f"{_REQUEST}_payload.data", f"{_REQUEST}_valid"),
+    Lane(CPU, "CPU {n} response", f"{_RESPONSE}_valid"),
+    _named(
+        CPU,
+        "CPU {n} answer",
+        f"{_RESPONSE}_payload.error",
+        Status,
+        f"{_RESPONSE}_valid",
+        f"{_RESPONSE}_payload.data",
+    ),
     _named(SOFTWARE, "CPU {n} context", "probe_cpu_{n}.context", CpuContext),
     Lane(SOFTWARE, "CPU {n} irqs off", "probe_cpu_{n}.irqs_off"),
     Lane(SOFTWARE, "CPU {n} irq", "probe_cpu_{n}.irq", "decimal"),
@@ -152,6 +212,9 @@ ARRANGEMENT: tuple[Lane, ...] = (
     Lane(SOFTWARE, "scene", "probe_scene", "decimal"),
 )
 
+HIDDEN = ("tap.apic{n}_line.kind", "tap.gic_irq{n}.kind", "tap.gic_virq{n}.kind")
+"""Nets that no rule shows: a LINE record says what the line itself shows."""
+
 _PLACEHOLDERS = {"*": r"(?P<scope>(?:[^.]+\.)*)", "{n}": r"(?P<n>\d+)", "{name}": r"(?P<name>\w+)"}
 
 
@@ -160,22 +223,27 @@ def _expression(pattern: str) -> re.Pattern:
     return re.compile("".join(_PLACEHOLDERS.get(part, re.escape(part)) for part in parts))
 
 
-def _fill(pattern: str, match: re.Match) -> str:
-    found = match.groupdict()
-    return pattern.replace("*", found.get("scope", "")).format(**found)
+def _matching(pattern: str, waveform: Waveform) -> Iterator[tuple[str, re.Match]]:
+    expression = _expression(pattern)
+    for name in waveform.nets:
+        if match := expression.fullmatch(name):
+            yield name, match
 
 
 def _matches(rule: Lane, waveform: Waveform) -> Iterator[Lane]:
-    expression = _expression(rule.net)
-    for name in waveform.nets:
-        if match := expression.fullmatch(name):
-            when = _fill(rule.when, match) if rule.when else None
-            yield replace(
-                rule,
-                label=_fill(rule.label, match),
-                net=name,
-                when=when if when in waveform.nets else None,
-            )
+    for name, match in _matching(rule.net, waveform):
+        found = match.groupdict()
+
+        def filled(pattern: str, found=found) -> str:
+            return pattern.replace("*", found.get("scope", "")).format(**found)
+
+        others = {
+            key: other
+            for key, pattern in (("when", rule.when), ("detail", rule.detail))
+            if pattern and (other := filled(pattern)) in waveform
+        }
+        bare = {"when": None, "detail": None} | others
+        yield replace(rule, label=filled(rule.label), net=name, **bare)
 
 
 def arrange(
@@ -186,12 +254,15 @@ def arrange(
     A net appears once, under the first rule that names it. If no rule finds anything, the first
     ``limit`` nets are shown as they are, so that the result is empty only if the file is.
     """
+    hidden = {waveform.net(name).path for rule in HIDDEN for name, _ in _matching(rule, waveform)}
     found: dict[str, tuple[tuple, Lane]] = {}
     for position, rule in enumerate(arrangement):
         for lane in _matches(rule, waveform):
             number = [int(digits) for digits in re.findall(r"\d+", lane.label)]
             key = (GROUPS.index(lane.group), number, position)
-            found.setdefault(waveform.net(lane.net).path, (key, lane))
+            path = waveform.net(lane.net).path
+            if path not in hidden:
+                found.setdefault(path, (key, lane))
     if found:
         return [lane for _, lane in sorted(found.values(), key=lambda entry: entry[0])]
     nets = [net for net in waveform.nets.values() if net.name not in (CLOCK, RESET)]
@@ -201,25 +272,26 @@ def arrange(
     ]
 
 
-def shown(waveform: Waveform, lane: Lane, clocks: range) -> list[tuple[int, int, int | None]]:
-    """The stretches in which ``lane`` shows one value: (first clock, clock after it, value).
+def shown(waveform: Waveform, lane: Lane, clocks: range) -> list[Run]:
+    """The stretches in which ``lane`` shows the same, without those in which it shows nothing."""
+    nets = [lane.net, *(net for net in (lane.detail, lane.when) if net)]
+    columns = [waveform.runs(net, clocks) for net in nets]
+    cuts = sorted({start for column in columns for start, _, _ in column} | {clocks.stop})
+    places = [0] * len(nets)
+    runs = []
+    for start, stop in pairwise(cuts):
+        for i, column in enumerate(columns):
+            if column[places[i]][1] <= start:
+                places[i] += 1
+        values = [column[place][2] for column, place in zip(columns, places, strict=True)]
+        if lane.when is None or values[-1]:
+            runs.append(Run(start, stop, values[0], values[1] if lane.detail else None))
+    return runs
 
-    Stretches in which its ``when`` is low are left out.
-    """
-    runs = waveform.runs(lane.net, clocks)
-    if lane.when is None:
-        return runs
-    return [
-        (max(start, opened), min(stop, closed), value)
-        for opened, closed, means in waveform.runs(lane.when, clocks)
-        if means
-        for start, stop, value in runs
-        if start < closed and stop > opened
-    ]
 
-
-def lively(waveform: Waveform, lanes: list[Lane], clocks: range) -> list[Lane]:
+def lively(waveform: Waveform, lanes: Iterable[Lane], clocks: range) -> list[Lane]:
     """Those of ``lanes`` in which something happens in ``clocks``; all if nothing does."""
+    lanes = list(lanes)
 
     def moves(lane: Lane) -> bool:
         runs = shown(waveform, lane, clocks)
@@ -228,14 +300,11 @@ def lively(waveform: Waveform, lanes: list[Lane], clocks: range) -> list[Lane]:
     return [lane for lane in lanes if moves(lane)] or lanes
 
 
-def lively_clocks(waveform: Waveform, lanes: list[Lane], *, margin: int = 4) -> range:
+def lively_clocks(waveform: Waveform, lanes: Iterable[Lane], *, margin: int = 4) -> range:
     """From the first to the last clock after reset in which one of ``lanes`` changes."""
-    have = range(max(waveform.clocks.start, 0), waveform.clocks.stop)
-    if not have:
-        return waveform.clocks
-    changes = [
-        start for lane in lanes for start, _, _ in shown(waveform, lane, have) if start > have.start
-    ]
-    if not changes:
+    have = waveform.window(0, None)
+    runs = [run for lane in lanes for run in shown(waveform, lane, have)]
+    starts = [run.start for run in runs if run.start > have.start]
+    if not starts:
         return have
-    return range(max(min(changes) - margin, have.start), min(max(changes) + margin, have.stop))
+    return waveform.window(max(min(starts) - margin, have.start), max(starts) + margin)

@@ -234,11 +234,24 @@ class Waveform:
         """The value in clock ``cycle``."""
         return self.values(name, range(cycle, cycle + 1))[0]
 
+    def window(self, first: int | None, last: int | None) -> range:
+        """The recorded ones of clocks ``first`` to ``last``; ``None``: from the first after reset,
+        to the last there is."""
+        have = self.clocks
+        start = max(0 if first is None else first, have.start)
+        stop = min(have.stop if last is None else last + 1, have.stop)
+        if start >= stop:
+            raise WaveformError(
+                f"{self.path}: has clocks {have.start} to {have.stop - 1}, "
+                f"nothing of {first} to {last}"
+            )
+        return range(start, stop)
+
     def _recorded(self, clocks: range) -> range:
         have = self.clocks
         if clocks.step != 1 or clocks.start < have.start or clocks.stop > have.stop or not clocks:
             raise WaveformError(
-                f"{self.path}: clocks must lie in {have.start} to {have.stop - 1}, "
+                f"{self.path}: has clocks {have.start} to {have.stop - 1}, "
                 f"not {clocks.start} to {clocks.stop - 1}"
             )
         return clocks
