@@ -296,8 +296,11 @@ class Its(wiring.Component):
         basers = [Signal(GitsBaser, name=f"baser{n}") for n in range(2)]
         types = (BaserType.DEVICE, BaserType.COLLECTION)
 
+        # A clock late: whether a command begins depends on what software may write meanwhile.
+        idle = Signal(init=1)
+        m.d.sync += idle.eq(commands.idle & translations.idle & links_idle)
         m.d.comb += [
-            quiescent.eq(~enabled & commands.idle & translations.idle & links_idle),
+            quiescent.eq(~enabled & idle),
             commands.run.eq(enabled & cbaser.valid),
             commands.queue.eq(cbaser),
             commands.write_offset.eq(write_offset),

@@ -125,8 +125,9 @@ class Endpoint(wiring.Component):
     waits for anything outside the function.
 
     A message is what the registers hold at one clock, 3 clocks after the event when nothing is in
-    the way; see :class:`~hdl.pci.messenger.Messenger` for the steps and the quirks. When both MSI
-    and MSI-X are enabled, which software must not do, MSI-X counts.
+    the way, and is offered 5 (MSI) or 9 (MSI-X) clocks after the event; see
+    :class:`~hdl.pci.messenger.Messenger` for the steps and the quirks. When both MSI and MSI-X
+    are enabled, which software must not do, MSI-X counts.
 
     ``unplug`` makes the function disappear at once: it is silent from that clock on, and reset.
     What the posted stream took before is on its way. Ask nothing of it meanwhile; an answer it
