@@ -4,15 +4,15 @@ from .golden import Difference, Golden
 from .gtkw import open_in_gtkwave, write_gtkw
 from .lanes import ARRANGEMENT, Lane, arrange
 from .marks import Mark, story
-from .picture import draw, draw_trial
+from .picture import draw, draw_trial, figure
 from .reader import Net, Waveform, WaveformError
-from .regression import GoldenMismatch, Goldens, compare
+from .regression import GoldenMismatchError, Goldens, compare
 
 __all__ = [
     "ARRANGEMENT",
     "Difference",
     "Golden",
-    "GoldenMismatch",
+    "GoldenMismatchError",
     "Goldens",
     "Lane",
     "Mark",
@@ -23,6 +23,7 @@ __all__ = [
     "compare",
     "draw",
     "draw_trial",
+    "figure",
     "open_in_gtkwave",
     "story",
     "write_gtkw",

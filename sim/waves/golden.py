@@ -70,32 +70,39 @@ class Golden:
     @classmethod
     def parse(cls, text: str, source: str = "golden") -> "Golden":
         """The golden that ``text`` stores; a :class:`WaveformError` names the line it breaks at."""
+        golden = cls(range(0))
         lines = text.splitlines()
-        number = 0
-        try:
-            if lines[0] != _HEADER:
-                raise ValueError
-            number = 1
-            word, first, to, last = lines[1].split()
-            if (word, to) != ("clocks", "to"):
-                raise ValueError
-            golden = cls(range(int(first), int(last) + 1))
-            for number, line in enumerate(lines[2:], 2):
-                words = line.split()
-                if words[0] == "net":
-                    golden.widths[words[1]] = int(words[2])
-                    golden.histories[words[1]] = []
-                    continue
-                for change in words[1:]:
-                    name, _, value = change.partition("=")
-                    known = None if value == "x" else int(value, 16)
-                    golden.histories[name].append((int(words[0]), known))
-        except (ValueError, IndexError, KeyError):
-            raise WaveformError(
-                f"{source}: line {number + 1} is not as in a golden waveform; "
-                f"write it anew with {FLAG}"
-            ) from None
+        for number, line in enumerate([*lines, *[""] * (2 - len(lines))], 1):
+            try:
+                golden._read(number, line)
+            except (ValueError, KeyError):
+                raise WaveformError(
+                    f"{source}: line {number} is not as in a golden waveform; "
+                    f"write it anew with {FLAG}"
+                ) from None
         return golden
+
+    def _read(self, number: int, line: str) -> None:
+        """Take in one line; :class:`ValueError` or :class:`KeyError` if it is none of ours."""
+        words = line.split()
+        if number == 1:
+            if line != _HEADER:
+                raise ValueError(line)
+        elif number == 2:
+            clocks, first, to, last = words
+            if (clocks, to) != ("clocks", "to"):
+                raise ValueError(line)
+            self.clocks = range(int(first), int(last) + 1)
+        elif words[:1] == ["net"]:
+            _, name, width = words
+            self.widths[name] = int(width)
+            self.histories[name] = []
+        else:
+            cycle, *changes = words
+            for change in changes:
+                name, _, value = change.partition("=")
+                known = None if value == "x" else int(value, 16)
+                self.histories[name].append((int(cycle), known))
 
     def difference(self, seen: "Golden") -> Difference | None:
         """The first one to ``seen``, which has the same nets and clocks."""

@@ -61,6 +61,8 @@ _CHARACTER = 0.602 * _FONT * _DPI / 72  # of the monospaced font
 _LABELS, _RIGHT = 190, 24
 _ROW, _HEADING, _TITLE, _AXIS, _MARK_ROW, _BOTTOM = 27, 24, 40, 24, 22, 30
 _SLANT = 3.5
+_HALO = [withStroke(linewidth=3.5, foreground="white")]
+_THIN_HALO = [withStroke(linewidth=2, foreground="white", alpha=0.7)]
 
 
 def elide(text: str, room: float) -> str:
@@ -116,8 +118,7 @@ class _Diagram:
     # --- Small things ---------------------------------------------------------------------
 
     def _text(self, x, y, text, *, size=_FONT, family="DejaVu Sans Mono", ha="left", **style):
-        halo = [withStroke(linewidth=2.4, foreground="white", alpha=0.75)]
-        style = {"color": _INK, "va": "center", "zorder": 7, "path_effects": halo} | style
+        style = {"color": _INK, "va": "center", "zorder": 7} | style
         return self.axes.text(x, y, text, fontsize=size, family=family, ha=ha, **style)
 
     def _line(self, xs, ys, **style):
@@ -138,13 +139,14 @@ class _Diagram:
                     for cycle in range(segment.start, segment.stop + 1):
                         x = self.x(cycle)
                         self._line([x, x], [self.top, self.bottom], color=_GRID, lw=0.7, zorder=0)
+        faint = {"color": _MUTED, "size": 8, "path_effects": _HALO}
         for cycle in self.x.ticks(46):
             x = self.x(cycle)
             self._line([x, x], [self.top - 4, self.bottom + 4], color="#d3d7dd", lw=0.8, zorder=0)
             for y in (self.top - 13, self.bottom + 14):
-                self._text(x, y, str(cycle), ha="center", color=_MUTED, size=8)
+                self._text(x, y, str(cycle), ha="center", **faint)
         for y in (self.top - 13, self.bottom + 14):
-            self._text(self.left - 14, y, "clock", ha="right", color=_MUTED, size=8)
+            self._text(self.left - 14, y, "clock", ha="right", **faint)
         for fold in (segment for segment in self.x.segments if segment.folded):
             left, right = fold.left, fold.right
             corner = (left, self.top - 2)
@@ -178,7 +180,7 @@ class _Diagram:
             x = self.x(mark.cycle)
             y = self.top - _AXIS - (level + 0.5) * _MARK_ROW
             self._line([x, x], [y + 8, self.bottom], color=_MARK, lw=1, ls=(0, (4, 3)), zorder=6)
-            box = {"boxstyle": "round,pad=0.25", "fc": "#fdecea", "ec": _MARK, "lw": 0.8}
+            box = {"boxstyle": "round,pad=0.35", "fc": "#fdecea", "ec": _MARK, "lw": 0.8}
             self._text(middle, y, mark.text, ha="center", color=_MARK, bbox=box, zorder=8)
 
     # --- Lanes ----------------------------------------------------------------------------
@@ -266,14 +268,15 @@ class _Diagram:
         inner_left, inner_right = max(pieces, key=lambda piece: piece[1] - piece[0])
         inside = elide(text, inner_right - inner_left - 2 * _SLANT)
         if inside != text and space[1] - right >= wide + 8 and self.x.clear(right, wide + 8):
-            self._text(right + 4, y, text)
+            self._text(right + 4, y, text, path_effects=_HALO)
             return right + wide + 8
         if inside != text and left - space[0] >= wide + 8 and self.x.clear(left - wide - 8, wide):
-            self._text(left - 4, y, text, ha="right")
+            self._text(left - 4, y, text, ha="right", path_effects=_HALO)
             return right
         if inside:
             colour = _MUTED if text in ("0", "0x0") else _INK
-            self._text((inner_left + inner_right) / 2, y, inside, ha="center", color=colour)
+            style = {"ha": "center", "color": colour, "path_effects": _THIN_HALO}
+            self._text((inner_left + inner_right) / 2, y, inside, **style)
         return right
 
 
@@ -290,23 +293,21 @@ def chosen(waveform: Waveform, clocks: range) -> list[Lane]:
     return [lane for lane in lanes if lane.net not in strobes]
 
 
-def draw(
+def figure(
     waveform: Waveform,
-    path: Path,
     *,
     lanes: Sequence[Lane] | None = None,
     first: int | None = None,
     last: int | None = None,
     title: str = "",
     marks: Iterable[tuple[int, str]] | None = None,
-) -> Path:
-    """Draw ``lanes`` in clocks ``first`` to ``last`` as a timing diagram; returns ``path``, a PNG.
+) -> Figure:
+    """``lanes`` in clocks ``first`` to ``last`` as a timing diagram, :data:`WIDTH` pixels wide.
 
-    The picture is :data:`WIDTH` pixels wide. Clocks default to those in which anything happens,
-    lanes to :func:`chosen`, ``marks`` to :func:`.marks.story`. Marks are (clock, text) and stand
-    where the clock starts; those outside the clocks are left out. A value that does not fit
-    stands beside its hexagon, or ends in an ellipsis. Stretches of more than
-    :data:`.timescale.QUIET` clocks without any change are folded.
+    Clocks default to those in which anything happens, lanes to :func:`chosen`, ``marks`` to
+    :func:`.marks.story`. Marks are (clock, text) and stand where the clock starts; those outside
+    the clocks are left out. A value that does not fit stands beside its hexagon, or ends in an
+    ellipsis. Stretches of more than :data:`.timescale.QUIET` clocks without any change are folded.
     """
     if first is None and last is None:
         clocks = lively_clocks(waveform, arrange(waveform) if lanes is None else lanes)
@@ -318,12 +319,16 @@ def draw(
         raise ValueError("lanes must not be empty")
     marks = story(waveform, clocks) if marks is None else checked_marks(marks)
     inside = [mark for mark in marks if mark.cycle in clocks]
-    diagram = _Diagram(waveform, lanes, clocks, title, inside)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    diagram.figure.savefig(path, dpi=_DPI)
-    return path
+    return _Diagram(waveform, lanes, clocks, title, inside).figure
+
+
+def draw(waveform: Waveform, png: Path, **options: Any) -> Path:
+    """Write the :func:`figure` of ``waveform`` with these ``options`` to ``png``; returns it."""
+    png.parent.mkdir(parents=True, exist_ok=True)
+    figure(waveform, **options).savefig(png, dpi=_DPI)
+    return png
 
 
 def draw_trial(vcd: Path, png: Path, design: Design | None = None, **options: Any) -> Path:
-    """:func:`draw` from a file; ``options`` are those of :func:`draw`."""
+    """:func:`draw` from a file."""
     return draw(Waveform(vcd, design), png, **options)

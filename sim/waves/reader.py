@@ -14,13 +14,14 @@ import numpy
 import pywellen
 
 from ..design import Design
+from ..ports import PortMap
 
 CLOCK = "clk"
 RESET = "rst"
 _SCOPES = ("top.", "$rootio.")
 
 
-class WaveformError(RuntimeError):
+class WaveformError(ValueError):
     """A file is no usable waveform, or has no such net; the message says what would be right."""
 
 
@@ -28,18 +29,22 @@ class WaveformError(RuntimeError):
 class Net:
     """One net: our name for it, module path and name in the file, and its width in bits.
 
-    A member of a struct is a net of its own, with dots in ``leaf``.
+    ``within`` is the width of the vector in the file, of which the net is the part from bit
+    ``lsb`` on.
     """
 
     name: str
     scope: str
     leaf: str
     width: int
+    lsb: int
+    within: int
 
     @property
     def path(self) -> str:
-        """The full name in the file."""
-        return f"{self.scope}.{self.leaf}" if self.scope else self.leaf
+        """Where it is in the file."""
+        part = "" if self.width == self.within else f"[{self.lsb + self.width - 1}:{self.lsb}]"
+        return f"{self.scope}.{self.leaf}{part}" if self.scope else f"{self.leaf}{part}"
 
 
 def canonical(path: str) -> str:
@@ -51,6 +56,14 @@ def canonical(path: str) -> str:
     for scope in _SCOPES:
         path = path.removeprefix(scope)
     return path.replace("__", "_")
+
+
+def _part(net: Net, value: int | str) -> int | None:
+    """The bits of ``net`` in its vector's ``value``."""
+    if isinstance(value, str):  # binary digits, some of them x or z
+        bits = value.rjust(net.within, value[0])[::-1][net.lsb : net.lsb + net.width][::-1]
+        return int(bits, 2) if set(bits) <= {"0", "1"} else None
+    return (value >> net.lsb) & ((1 << net.width) - 1)
 
 
 @contextlib.contextmanager
@@ -100,7 +113,9 @@ class Waveform:
     path : Path
         VCD or FST.
     design : Design, optional
-        Gives tap channels their names: ``tap.apic0.kind`` is then ``tap_1_record.kind``, say.
+        What was run. Fields of its ports, as in :mod:`sim.ports`, are nets then, and tap channels
+        have their names: ``tap.apic0.kind`` is ``tap_1_record.kind``, say. Without it, fields have
+        the names under which they happen to be in the file.
 
     Members
     -------
@@ -121,27 +136,44 @@ class Waveform:
         self._vars = {}
         self._sampled: dict[str, list[tuple[int, int | None]]] = {}
         self.nets: dict[str, Net] = {}
-        for var in sorted(self._waveform.all_vars(), key=self._is_port):
-            name = canonical(var.full_name)
-            if name not in self.nets and var.bitwidth:
+        for var in sorted(self._waveform.all_vars(), key=self._is_inside):
+            name, width = canonical(var.full_name), var.bitwidth or 0
+            # Elements of an array have the name of the whole.
+            if width > (self.nets[name].width if name in self.nets else 0):
                 scope = var.full_name.removesuffix(var.name).removesuffix(".")
-                self.nets[name] = Net(name, scope, var.name, var.bitwidth)
-                self._vars[name] = var
-        self._name_channels(design.channels if design else ())
+                self.nets[name] = Net(name, scope, var.name, width, 0, width)
+                self._vars[scope, var.name] = var
+        if design is not None:
+            self._divide_ports(design.ports)
+            self._name_channels(design.ports, design.channels)
 
     @staticmethod
-    def _is_port(var) -> bool:
-        """Verilator repeats the ports above the top module; the nets inside are the better ones."""
-        return var.full_name.startswith("$")
+    def _is_inside(var) -> bool:
+        """The ports, which Verilator shows above the top module, are there again inside, among
+        others of the same name."""
+        return not var.full_name.startswith("$")
 
-    def _name_channels(self, channels: Iterable[str]) -> None:
+    def _divide_ports(self, ports: PortMap) -> None:
+        for port, width in ports.widths.items():
+            if port not in self.nets or self.nets[port].width != width:
+                raise WaveformError(
+                    f"{self.path}: not a run of this design, which has a port {port} "
+                    f"of {width} bits"
+                )
+        for field in ports.fields.values():
+            whole = self.nets[field.port]
+            self.nets[field.name] = replace(
+                whole, name=field.name, width=field.width, lsb=field.lsb
+            )
+
+    def _name_channels(self, ports: PortMap, channels: Iterable[str]) -> None:
         for index, channel in enumerate(channels):
-            port, record = f"tap_{index}_", f"tap_{index}_record."
-            for name in [name for name in self.nets if name.startswith(port)]:
-                field = name.removeprefix(record).removeprefix(port)
+            record = f"tap_{index}_record."
+            names = [name for name in ports.fields if name.startswith(record)]
+            for name in (f"tap_{index}_valid", *names):
+                field = name.removeprefix(record).removeprefix(f"tap_{index}_")
                 alias = f"tap.{channel}.{field}"
                 self.nets[alias] = replace(self.nets[name], name=alias)
-                self._vars[alias] = self._vars[name]
 
     def __contains__(self, name: str) -> bool:
         return canonical(name) in self.nets
@@ -156,7 +188,8 @@ class Waveform:
             raise WaveformError(f"{self.path}: no net {name!r}{hint}") from None
 
     def _changes(self, name: str) -> list[tuple[int, int | str]]:
-        return self._vars[self.net(name).name].tv
+        net = self.net(name)
+        return self._vars[net.scope, net.leaf].tv
 
     @cached_property
     def _edges(self) -> list[int]:
@@ -191,12 +224,12 @@ class Waveform:
 
     def changes(self, name: str) -> list[tuple[int, int | None]]:
         """(clock, new value) of every change; the first entry is the first clock's value."""
-        path = self.net(name).path
-        if path not in self._sampled:
-            self._sampled[path] = self._sample(self._changes(name))
-        return self._sampled[path]
+        net = self.net(name)
+        if net.path not in self._sampled:
+            self._sampled[net.path] = self._sample(net, self._changes(name))
+        return self._sampled[net.path]
 
-    def _sample(self, history: list[tuple[int, int | str]]) -> list[tuple[int, int | None]]:
+    def _sample(self, net: Net, history: list) -> list[tuple[int, int | None]]:
         times = numpy.array([time for time, _ in history], dtype=numpy.int64)
         seen = numpy.searchsorted(self._edges, times, side="right").tolist()
         result: list[tuple[int, int | None]] = [(self._first, None)]
@@ -204,7 +237,7 @@ class Waveform:
             if index == len(self._edges):
                 break
             cycle = self._first + index
-            number = value if isinstance(value, int) else None
+            number = _part(net, value)
             if result[-1][0] == cycle:
                 result.pop()
             if not result or result[-1][1] != number:

@@ -12,7 +12,7 @@ from .reader import Waveform
 FOLDER = Path(__file__).parent.parent / "golden"
 
 
-class GoldenMismatch(AssertionError):
+class GoldenMismatchError(AssertionError):
     """A run is not as its golden; ``difference`` has the first net and clock if values differ."""
 
     def __init__(self, message: str, difference: Difference | None = None):
@@ -32,7 +32,7 @@ def compare(
 ) -> None:
     """Compare ``nets`` in clocks ``first`` to ``last`` of ``vcd`` with the file ``golden``.
 
-    Without ``last`` the run's length counts too. A :class:`GoldenMismatch` says what differs
+    Without ``last`` the run's length counts too. A :class:`GoldenMismatchError` says what differs
     first. Then the folder ``out`` has ``expected.vcd``, ``seen.vcd`` (the whole run), both side by
     side in ``comparison.vcd`` and a ``comparison.gtkw`` and ``comparison.png`` for it.
     """
@@ -40,18 +40,18 @@ def compare(
     waveform = Waveform(vcd, design)
     widths = {name: waveform.net(name).width for name in nets}
     if widths != expected.widths:
-        ours = [f"{name} ({width} bits)" for name, width in expected.widths.items()]
-        theirs = [f"{name} ({width} bits)" for name, width in widths.items()]
-        lost = ", ".join(net for net in ours if net not in theirs) or "nothing"
-        new = ", ".join(net for net in theirs if net not in ours) or "nothing"
-        raise GoldenMismatch(
-            f"{golden} has other nets: {lost} that is not asked for, but not {new}; "
-            f"if that is meant, {FLAG}"
-        )
+        ours = {f"{name} ({width} bits)" for name, width in expected.widths.items()}
+        theirs = {f"{name} ({width} bits)" for name, width in widths.items()}
+        parts = [
+            f"{verb} {', '.join(sorted(nets))}"
+            for verb, nets in (("has also", ours - theirs), ("lacks", theirs - ours))
+            if nets
+        ]
+        raise GoldenMismatchError(f"{golden} {' and '.join(parts)}; if that is meant, {FLAG}")
     stop = waveform.clocks.stop if last is None else last + 1
     common = range(first, min(stop, expected.clocks.stop, waveform.clocks.stop))
     if first != expected.clocks.start or not common:
-        raise GoldenMismatch(
+        raise GoldenMismatchError(
             f"{golden} has clocks {_said(expected.clocks)}, not {_said(range(first, stop))}; "
             f"if that is meant, {FLAG}"
         )
@@ -66,7 +66,7 @@ def compare(
     else:
         message = f"clocks {_said(range(first, stop))} were compared, as expected where golden"
     leave_behind(out, vcd, design, expected, seen, difference)
-    raise GoldenMismatch(
+    raise GoldenMismatchError(
         f"{message}\n  golden: {golden}, clocks {_said(expected.clocks)}\n"
         f"  both waveforms: gtkwave {out / 'comparison.gtkw'}\n"
         f"  a picture: {out / 'comparison.png'}\n"
@@ -107,7 +107,7 @@ class Goldens:
         last: int | None = None,
     ) -> None:
         """Pass if ``nets`` in clocks ``first`` to ``last`` (default: the end) of ``vcd`` are as in
-        golden ``name``; otherwise raise :class:`GoldenMismatch`."""
+        golden ``name``; otherwise raise :class:`GoldenMismatchError`."""
         nets = list(nets)
         if not nets:
             raise ValueError("nets must name at least one net")
@@ -120,7 +120,9 @@ class Goldens:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(Golden.record(waveform, nets, range(first, stop)).text())
         elif not path.exists():
-            raise GoldenMismatch(f"there is no golden {path}; write it with pytest sim/ {FLAG}")
+            raise GoldenMismatchError(
+                f"there is no golden {path}; write it with pytest sim/ {FLAG}"
+            )
         else:
             out = self.out / name
             compare(vcd, path, nets, design=design, first=first, last=last, out=out)

@@ -12,7 +12,7 @@ from sim.trial import run, run_under_cocotb
 from .scripts import make
 
 SCRIPTS = 60
-DESIGN = Design(SocConfig())
+DESIGN = Design(SocConfig(gic=False))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from hdl.tap import EventKind, TapRecord
 
 BOUND = 700
 ALL_ONES = 0xFFFF_FFFF
+DEFAULT = EndpointConfig()
 
 
 class Write(NamedTuple):
@@ -132,7 +133,7 @@ class _Bench:
 class FunctionBench(_Bench):
     """One :class:`Endpoint`, driven at its own ports. ``writes`` is what it posted."""
 
-    def __init__(self, config=EndpointConfig(), **quirks):
+    def __init__(self, config: EndpointConfig = DEFAULT, **quirks):
         dut = Endpoint(config)
         super().__init__(dut, [dut.event_tap, dut.blocked_tap])
         self.config = config

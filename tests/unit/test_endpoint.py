@@ -1,4 +1,6 @@
-"""The function as a whole: header, BAR, event device, order of sending, INTx, quirks, unplugging."""
+"""The function as a whole: header, BAR, event device, sending, INTx, quirks, unplugging."""
+
+import itertools
 
 import pytest
 
@@ -280,7 +282,7 @@ def test_generator_runs_until_stopped():
         await bench.step(30)
         assert await bench.device_read(Device.COUNT) == count
         clocks = [event.clock for event in bench.events]
-        assert {b - a for a, b in zip(clocks, clocks[1:], strict=False)} == {4}
+        assert {b - a for a, b in itertools.pairwise(clocks)} == {4}
 
     bench.run(scenario)
 
@@ -453,6 +455,36 @@ def test_bus_master_off_at_every_clock():
         assert len(seen) == 4
 
     bench.run(scenario, strike)
+
+
+@pytest.mark.parametrize("hold", [0, 1])
+def test_bus_master_off_right_after_an_unmasking(hold):
+    """The pending bit is cleared and then there is no master: held means sent later, once."""
+    bench = FunctionBench(EndpointConfig(maskable=True), hold_when_no_master=hold)
+
+    async def scenario(bench):
+        seen = set()
+        for spacing in range(6):
+            await bench.start_msi(*MESSAGE)
+            await bench.msi_mask(1)
+            await bench.event()
+            await bench.step(8)
+            assert await bench.msi_pending() == 1
+            bench.writes.clear()
+            bench.events.clear()
+            await bench.msi_mask(0)
+            await bench.step(spacing)
+            await bench.command(pci.COMMAND_MEMORY)
+            await bench.step(10)
+            sent = len(bench.writes)
+            assert sent + len(bench.kinds(EventKind.MESSAGE_BLOCKED)) == 1, spacing
+            await bench.command(MASTER)
+            await bench.step(10)
+            assert len(bench.writes) == (1 if hold else sent), spacing
+            seen.add(sent)
+        assert seen == {0, 1}
+
+    bench.run(scenario)
 
 
 def test_backpressure_holds_the_offer():

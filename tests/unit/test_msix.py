@@ -7,6 +7,7 @@ import pytest
 from hdl.pci.endpoint import EndpointConfig
 from hdl.registers import pci
 from hdl.registers.pci import CapabilityId, Header
+from hdl.tap import EventKind
 
 from .pci_bench import ALL_ONES, FunctionBench
 
@@ -91,6 +92,39 @@ def test_each_vector_has_its_message(entries):
         await bench.event(63)
         await bench.step(16)
         assert bench.messages[-1] == expected[63 if entries == 64 else 0]
+
+    bench.run(scenario)
+
+
+def test_latency_from_event_to_message():
+    """9 clocks from an event to its message; from an unmasking at most two searches and a read."""
+    bench = function(64)
+
+    async def scenario(bench):
+        await bench.start_msix(messages(64))
+        await bench.step(140)
+        await bench.event(63)
+        await bench.step(16)
+        (event,) = bench.kinds(EventKind.DEVICE_EVENT)
+        (message,) = bench.writes
+        assert message.clock - event.clock == 9
+        # the entry unmasked is looked at first, also when others wait masked
+        for vector in (0, 20, 63):
+            await bench.msix_mask(vector, True)
+            await bench.event(vector)
+            await bench.step(140)
+        bench.writes.clear()
+        await bench.msix_mask(20, False)
+        waited = await bench.until(lambda: bench.messages, "the message")
+        assert waited <= 14
+        # behind the function mask the first found goes first, and the rest is found in the bound
+        await bench.msix_flags(mask_all=True)
+        await bench.msix_mask(63, False)
+        await bench.msix_mask(0, False)
+        bench.writes.clear()
+        await bench.msix_flags()
+        waited = await bench.until(lambda: len(bench.messages) == 2, "both messages")
+        assert waited <= 2 * 64 + 2 * 14
 
     bench.run(scenario)
 
