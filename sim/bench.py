@@ -6,31 +6,19 @@
 18
 """
 
-from hdl.bus import RequesterKind
 from hdl.config import RAM_BASE, SocConfig
-from hdl.cpu_port import Operation
 from hdl.gic.interfaces import FIRST_SPI
 from hdl.registers.pci import ecam_address, requester_id
 from hdl.registers.sysreg import SystemRegister
 
-from .design import Design
-from .events import Event, decode
-from .hosts.base import EXTERNAL, Response, operation_pokes
+from .backends import BACKENDS, FIRST_PPI, Backend, BusError
+from .events import Event
 from .hosts.verilated import VerilatedHost
 
-HOSTS = ("verilated",)
-ANSWER_LIMIT = 100_000
-"""Clocks after which an access counts as never answered: far above every bound of the gateware."""
+__all__ = ["HOSTS", "Bench", "BenchCpu", "BenchEndpoint", "BenchRam", "BusError"]
 
-_LOG2 = {1: 0, 2: 1, 4: 2}
-
-
-class BusError(Exception):
-    """An access that nothing answers, or that its target refused."""
-
-    def __init__(self, address: int):
-        super().__init__(f"bus error at {address:#x}")
-        self.address = address
+HOSTS = tuple(BACKENDS)
+SIZES = (1, 2, 4)
 
 
 def check(name: str, value, low: int, high: int) -> int:
@@ -42,6 +30,16 @@ def check(name: str, value, low: int, high: int) -> int:
     return value
 
 
+def check_access(address: int, size: int, data: int = 0) -> None:
+    """The errors of a load or store that no bus could carry."""
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"size must be an integer, not {size!r}")
+    if size not in SIZES:
+        raise ValueError(f"size must be 1, 2 or 4 bytes, not {size!r}")
+    check("address", address, 0, (1 << 64) - 1)
+    check("data", data, 0, (1 << (8 * size)) - 1)
+
+
 class Bench:
     """One machine and the means to poke it.
 
@@ -49,7 +47,9 @@ class Bench:
     ----------
     config : SocConfig
     host : str
-        ``"verilated"``: the gateware.
+        ``"verilated"``: the gateware. ``"reference"``: the model in plain Python of what it should
+        do; time does nothing there, and there is no tap (see
+        :class:`~sim.backends.ReferenceBackend`).
 
     Every access takes as long as the hardware needs; time otherwise stands still until
     :meth:`step`.
@@ -62,16 +62,16 @@ class Bench:
         if host not in HOSTS:
             raise ValueError(f"host must be one of {', '.join(HOSTS)}, not {host!r}")
         self.config = config
-        self._host: VerilatedHost | None = VerilatedHost(Design(config))
+        self._backend: Backend | None = BACKENDS[host](config)
         self.cpu = tuple(BenchCpu(self, index) for index in range(config.cpus))
         self.ram = BenchRam(self)
         self.endpoint = tuple(BenchEndpoint(self, i) for i in range(len(config.endpoints)))
 
     def close(self) -> None:
         """Let the machine go; every later use is refused."""
-        if self._host is not None:
-            self._host.close()
-            self._host = None
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
 
     def __enter__(self) -> "Bench":
         self._require_open()
@@ -81,73 +81,64 @@ class Bench:
         self.close()
 
     @property
-    def host(self) -> VerilatedHost:
-        """The host underneath; refuses a closed bench."""
+    def backend(self) -> Backend:
+        """The machine underneath; refuses a closed bench."""
         return self._require_open()
 
-    def _require_open(self) -> VerilatedHost:
-        if self._host is None:
+    @property
+    def host(self) -> VerilatedHost:
+        """The simulator underneath, of a bench that has one; refuses a closed bench."""
+        host = getattr(self.backend, "host", None)
+        if host is None:
+            raise RuntimeError("the reference model runs on no simulator, so there is no host")
+        return host
+
+    def _require_open(self) -> Backend:
+        if self._backend is None:
             raise RuntimeError("this Bench is closed; make a new one")
-        return self._host
+        return self._backend
 
     @property
     def cycle(self) -> int:
         """Clocks since reset."""
-        return self.host.cycle
+        return self.backend.cycle
 
     @property
     def events(self) -> list[Event]:
         """The tap so far."""
-        return decode(self.host.records(), self.host.design.channels)
+        return self.backend.events
 
     def step(self, cycles: int = 1) -> None:
         """Let ``cycles`` clocks pass."""
         check("cycles", cycles, 0, 1 << 40)
-        end = self.host.cycle + cycles
-        while self.host.cycle < end:
-            self.host.advance((), end)
+        self.backend.step(cycles)
 
     def message(self, address: int, data: int, device_id: int = 0, size: int = 4) -> None:
         """A memory write of ``size`` bytes by the device with requester id ``device_id``."""
         check("device_id", device_id, 0, 0xFFFF)
-        self._as_requester(RequesterKind.DEVICE, device_id)
-        self._access(EXTERNAL, Operation.STORE, address, size, data)
+        check_access(address, size, data)
+        self.backend.message(address, data, device_id, size)
 
     def set_wire(self, intid: int, level: bool) -> None:
         """Drive the wire of SPI ``intid``; its own devices (INTx, PMUs) are ORed with it."""
+        self._require_gic()
+        check("intid", intid, FIRST_SPI, FIRST_SPI + self.config.spis - 1)
+        self.backend.set_wire(intid, bool(level))
+
+    def set_ppi(self, cpu: int, intid: int, level: bool) -> None:
+        """Drive the private wire ``intid``, 16 to 31, of one CPU."""
+        self._require_gic()
+        check("cpu", cpu, 0, self.config.cpus - 1)
+        check("intid", intid, FIRST_PPI, FIRST_SPI - 1)
+        self.backend.set_ppi(cpu, intid, bool(level))
+
+    def _require_gic(self) -> None:
         if not self.config.gic:
             raise ValueError("this machine has no GIC and so no wires: SocConfig(gic=True)")
-        check("intid", intid, FIRST_SPI, FIRST_SPI + self.config.spis - 1)
-        self.poke(f"wires.{intid - FIRST_SPI}", bool(level))
 
     def poke(self, name: str, value: int) -> None:
         """Set an input of the :class:`hdl.soc.Soc` by its field name, from the next clock on."""
-        self.host.poke(self.host.cycle, name, int(value))
-
-    def _as_requester(self, kind: RequesterKind, id_: int) -> None:
-        self.poke("external_requester.kind", kind.value)
-        self.poke("external_requester.id", id_)
-
-    def _access(self, asker: int, operation: Operation, address: int, size: int, data=0) -> int:
-        if size not in _LOG2:
-            raise ValueError(f"size must be 1, 2 or 4 bytes, not {size!r}")
-        check("address", address, 0, (1 << 64) - 1)
-        check("data", data, 0, (1 << (8 * size)) - 1)
-        answer = self._operate(asker, operation, _LOG2[size], address, data)
-        if answer.error:
-            raise BusError(address)
-        return answer.data
-
-    def _operate(self, asker: int, operation: Operation, size: int, address: int, data: int):
-        host = self.host
-        pokes = operation_pokes(asker, host.cycle, operation.value, size, address, data)
-        limit = host.cycle + ANSWER_LIMIT
-        while host.cycle < limit:
-            wake = host.advance(pokes, limit)
-            if asker in wake.responses:
-                return wake.responses[asker]
-            pokes = []
-        raise RuntimeError(f"no answer to an access to {address:#x} within {ANSWER_LIMIT} clocks")
+        self.backend.poke(name, int(value))
 
 
 class BenchCpu:
@@ -159,11 +150,13 @@ class BenchCpu:
 
     def read(self, address: int, size: int = 4) -> int:
         """Load ``size`` (1, 2, 4) bytes."""
-        return self._bench._access(self.index, Operation.LOAD, address, size)
+        check_access(address, size)
+        return self._bench.backend.load(self.index, address, size)
 
     def write(self, address: int, data: int, size: int = 4) -> None:
         """Store ``size`` (1, 2, 4) bytes."""
-        self._bench._access(self.index, Operation.STORE, address, size, data)
+        check_access(address, size, data)
+        self._bench.backend.store(self.index, address, data, size)
 
     def read32(self, address: int) -> int:
         return self.read(address)
@@ -182,23 +175,20 @@ class BenchCpu:
 
     def read_sysreg(self, name: str) -> int:
         """Read a system register by its architectural name."""
-        return self._sysreg(Operation.READ_SYSREG, name, 0).data
+        self._check_register(name)
+        return self._bench.backend.read_sysreg(self.index, name)
 
     def write_sysreg(self, name: str, data: int) -> None:
         """Write a system register by its architectural name."""
         check("data", data, 0, (1 << 64) - 1)
-        self._sysreg(Operation.WRITE_SYSREG, name, data)
+        self._check_register(name)
+        self._bench.backend.write_sysreg(self.index, name, data)
 
-    def _sysreg(self, operation: Operation, name: str, data: int) -> Response:
-        try:
-            number = SystemRegister[name]
-        except KeyError:
+    @staticmethod
+    def _check_register(name: str) -> None:
+        if not isinstance(name, str) or name not in SystemRegister.__members__:
             names = ", ".join(register.name for register in SystemRegister)
-            raise ValueError(f"name must be a system register ({names}), not {name!r}") from None
-        answer = self._bench._operate(self.index, operation, 0, number, data)
-        if answer.error:
-            raise ValueError(f"this machine has no register {name}, or refuses the access")
-        return answer
+            raise ValueError(f"name must be a system register ({names}), not {name!r}")
 
     @property
     def irq(self) -> bool:
@@ -216,7 +206,7 @@ class BenchCpu:
         return self._line("intr")
 
     def _line(self, name: str) -> bool:
-        return bool(self._bench.host.peek(f"cpu_{self.index}_{name}"))
+        return self._bench.backend.line(self.index, name)
 
 
 class BenchRam:
@@ -237,11 +227,14 @@ class BenchRam:
     def read(self, address: int, count: int) -> bytes:
         """``count`` bytes from ``address`` on."""
         check("count", count, 0, self._bench.config.ram_bytes)
-        return self._bench.host.read_ram(self._offset(address, count), count)
+        return self._bench.backend.read_ram(self._offset(address, count), count)
 
     def write(self, address: int, content: bytes) -> None:
         """Put ``content`` at ``address``."""
-        self._bench.host.write_ram(self._offset(address, len(content)), bytes(content))
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise TypeError(f"content must be bytes, not {content!r}")
+        content = bytes(content)
+        self._bench.backend.write_ram(self._offset(address, len(content)), content)
 
 
 class BenchEndpoint:
@@ -254,26 +247,24 @@ class BenchEndpoint:
 
     def config_read(self, offset: int, size: int = 4) -> int:
         """Read ``size`` (1, 2, 4) bytes of configuration space through the host bridge."""
-        return self._config(Operation.LOAD, offset, size)
+        return self._bench.backend.config_read(self._address(offset, size), size)
 
     def config_write(self, offset: int, value: int, size: int = 4) -> None:
         """Write ``size`` (1, 2, 4) bytes of configuration space through the host bridge."""
-        self._config(Operation.STORE, offset, size, value)
+        address = self._address(offset, size, value)
+        self._bench.backend.config_write(address, value, size)
 
-    def _config(self, operation: Operation, offset: int, size: int, value: int = 0) -> int:
+    def _address(self, offset: int, size: int, value: int = 0) -> int:
         check("offset", offset, 0, 0xFFF)
-        self._bench._as_requester(RequesterKind.CPU, 0)
         address = ecam_address(0, self.index + 1, 0, offset)
-        return self._bench._access(EXTERNAL, operation, address, size, value)
+        check_access(address, size, value)
+        return address
 
     def raise_event(self, vector: int = 0) -> None:
         """The device has something to say on ``vector``; takes one clock."""
         check("vector", vector, 0, self._bench.config.endpoints[self.index].vectors - 1)
-        self._bench.poke(f"endpoint_{self.index}_vector", vector)
-        self._bench.poke(f"endpoint_{self.index}_event", 1)
-        self._bench.step()
-        self._bench.poke(f"endpoint_{self.index}_event", 0)
+        self._bench.backend.raise_event(self.index, vector)
 
     def unplug(self, gone: bool = True) -> None:
         """Pull the function out, or put it back in its reset state."""
-        self._bench.poke(f"endpoint_{self.index}_unplug", gone)
+        self._bench.backend.unplug(self.index, bool(gone))

@@ -204,7 +204,7 @@ class CocotbHost(Pins):
     @property
     def _ram_words(self):
         storage = self._top.ram.storage
-        return storage.chip.words if hasattr(storage, "chip") else storage.words.words
+        return storage.chip.words if hasattr(storage, "chip") else storage.words
 
     def read_ram(self, offset: int, count: int) -> bytes:
         """RAM contents, past the bus; ``offset`` from the start of RAM."""
@@ -231,6 +231,7 @@ def _build_verilator(design: Design, folder: Path) -> None:
     env = verilator_environment()
     require("g++", "g++")
     require("make", "make")
+    require("perl", "perl")
     opened = [("top", port) for port in (*design.ports.widths, "clk", "rst")]
     opened += [("*", "words")]
     control = ["`verilator_config"]
@@ -366,7 +367,7 @@ async def run_job(top) -> None:
     job: _Job = pickle.loads(Path(os.environ[_JOB]).read_bytes())
     try:
         result = await _find(job.function)(job.design, top, **job.arguments)
-        outcome = ("returned", result)
+        outcome = pickle.dumps(("returned", result))
     except Exception:
-        outcome = ("raised", traceback.format_exc())
-    job.result.write_bytes(pickle.dumps(outcome))
+        outcome = pickle.dumps(("raised", traceback.format_exc()))
+    job.result.write_bytes(outcome)

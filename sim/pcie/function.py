@@ -42,11 +42,13 @@ class GatewareFunction:
         Started.
     """
 
+    upstream_tx_handler: Callable[[Tlp], Awaitable[None]]
+    """Where packets go; set by the device."""
+
     def __init__(self, ports: EndpointPorts):
         self.ports = ports
         self.pcie_id = PcieId()
         self.multifunction_device = False
-        self.upstream_tx_handler: Callable[[Tlp], Awaitable[None]] | None = None
         self._outgoing: Queue[Tlp] = Queue()
         self._handlers = {
             TlpType.CFG_READ_0: self._config_read,
@@ -130,6 +132,7 @@ class GatewareFunction:
 
     async def _forward_posted(self) -> None:
         async for write in self.ports.posted():
+            await self.ports.clocks(6)
             self._outgoing.put_nowait(self._memory_write_for(write))
 
     def _memory_write_for(self, write: Posted) -> Tlp:
@@ -143,5 +146,4 @@ class GatewareFunction:
     async def _send(self) -> None:
         while True:
             tlp = await self._outgoing.get()
-            assert self.upstream_tx_handler, "the function belongs to no device yet"
             await self.upstream_tx_handler(tlp)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly
 

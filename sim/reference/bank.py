@@ -19,8 +19,28 @@ from .implementation import Implementation
 Candidate = tuple[int, int]
 """(priority, INTID): the smaller one is the more urgent one, the lower INTID among equals."""
 
-FIRST, LAST = 0x080, 0xCFC
-"""Offsets of the registers that a bank answers, the same in GICD and SGI_base."""
+
+class Array:
+    """Offsets of the first word of each register array, the same in GICD and SGI_base."""
+
+    IGROUPR = 0x080
+    ISENABLER = 0x100
+    ICENABLER = 0x180
+    ISPENDR = 0x200
+    ICPENDR = 0x280
+    ISACTIVER = 0x300
+    ICACTIVER = 0x380
+    IPRIORITYR = 0x400
+    ITARGETSR = 0x800
+    ICFGR = 0xC00
+
+
+FIRST, LAST = Array.IGROUPR, Array.ICFGR + 0xFC
+"""The words that a bank answers."""
+
+
+def is_priority(offset: int) -> bool:
+    return Array.IPRIORITYR <= offset < Array.ITARGETSR
 
 
 class InterruptBank:
@@ -89,44 +109,46 @@ class InterruptBank:
     # Registers --------------------------------------------------------------------------------
 
     def read(self, offset: int) -> int:
-        if 0x400 <= offset < 0x800:
-            return int.from_bytes(self.priority[offset - 0x400 : offset - 0x3FC], "little")
-        if 0xC00 <= offset < 0xD00:
-            return sum(2 << 2 * i for i in range(16) if self.edge >> 4 * (offset - 0xC00) + i & 1)
+        if is_priority(offset):
+            first = offset - Array.IPRIORITYR
+            return int.from_bytes(self.priority[first : first + 4], "little")
+        if offset >= Array.ICFGR:
+            edges = self.edge >> 4 * (offset - Array.ICFGR)
+            return sum(2 << 2 * i for i in range(16) if edges >> i & 1)
         bits = {
-            0x080: self.group1,
-            0x100: self.enable,
-            0x180: self.enable,
-            0x200: self.pending,
-            0x280: self.pending,
-            0x300: self.active,
-            0x380: self.active,
+            Array.IGROUPR: self.group1,
+            Array.ISENABLER: self.enable,
+            Array.ICENABLER: self.enable,
+            Array.ISPENDR: self.pending,
+            Array.ICPENDR: self.pending,
+            Array.ISACTIVER: self.active,
+            Array.ICACTIVER: self.active,
         }.get(offset & 0xF80, 0)
         return bits >> 8 * (offset & 0x7C) & WORD
 
     def write(self, offset: int, value: int, lanes: int) -> None:
-        if 0x400 <= offset < 0x800:
-            self._write_priorities(offset - 0x400, value, lanes)
-        elif 0xC00 <= offset < 0xD00:
-            self._write_triggers(4 * (offset - 0xC00), value, lanes)
-        elif offset < 0x400:
+        if is_priority(offset):
+            self._write_priorities(offset - Array.IPRIORITYR, value, lanes)
+        elif offset >= Array.ICFGR:
+            self._write_triggers(4 * (offset - Array.ICFGR), value, lanes)
+        else:
             shift = 8 * (offset & 0x7C)
             bits = (value & lanes) << shift & self.implemented
             match offset & 0xF80:
-                case 0x080:
+                case Array.IGROUPR:
                     touched = lanes << shift & self.implemented
                     self.group1 = merge(self.group1, bits, touched)
-                case 0x100:
+                case Array.ISENABLER:
                     self.enable |= bits
-                case 0x180:
+                case Array.ICENABLER:
                     self.enable &= ~bits
-                case 0x200:
+                case Array.ISPENDR:
                     self.latch |= bits
-                case 0x280:
+                case Array.ICPENDR:
                     self.latch &= ~bits
-                case 0x300:
+                case Array.ISACTIVER:
                     self.active |= bits
-                case 0x380:
+                case Array.ICACTIVER:
                     self.active &= ~bits
 
     def _write_priorities(self, first: int, value: int, lanes: int) -> None:

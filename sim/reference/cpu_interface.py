@@ -158,16 +158,20 @@ class CpuInterface:
 
     # The freedom of a property cache ----------------------------------------------------------
 
-    def permitted(self) -> "dict[int, Candidate | None]":
-        """What IAR1 may return, by INTID, when property bytes may or may not be stale.
+    def permitted(self) -> "dict[int, list[Candidate | None]]":
+        """What IAR1 may return, by INTID, when property bytes may or may not be stale; for each
+        INTID what it may be taken as.
 
         Every pending LPI competes as any of its options, independently of the others. So an
         option can win exactly when it beats every rival at that rival's weakest.
         """
-        winners = self._possible_winners() if self._open else [None]
-        passing = {c[1]: c for c in reversed(winners) if c is not None and self._passes(c)}
-        blocked = any(c is None or not self._passes(c) for c in winners)
-        return {**passing, **({SPURIOUS: None} if blocked else {})}
+        permitted: dict[int, list[Candidate | None]] = {}
+        for winner in self._possible_winners() if self._open else [None]:
+            if winner is not None and self._passes(winner):
+                permitted.setdefault(winner[1], []).append(winner)
+            else:
+                permitted[SPURIOUS] = [None]
+        return permitted
 
     def _possible_winners(self) -> "list[Candidate | None]":
         """Every candidate that could be the most urgent one; ``None``: there may be none."""
@@ -189,15 +193,25 @@ class CpuInterface:
             winners += [c for c in options if c is not None and (not to_beat or c < to_beat)]
         return winners if two_best else [*winners, None]
 
-    def acknowledge(self, intid: int) -> None:
-        """Take what other hardware was seen to take: an INTID that :meth:`permitted` contains."""
+    def acknowledge(self, intid: int, running: "int | None" = None) -> None:
+        """Take what other hardware was seen to take: an INTID that :meth:`permitted` contains.
+
+        ``running`` is the running priority it then showed, which says as what.
+        """
         permitted = self.permitted()
         if intid not in permitted:
             expected = " or ".join(map(str, sorted(permitted)))
             raise ValueError(f"Acknowledging must give {expected}, not {intid}")
-        candidate = permitted[intid]
+        candidate = permitted[intid][0]
         if candidate is None:
             return
+        if running is not None:
+            mask = self._choices.group_mask(self._bpr)
+            possible = {c[0] & mask: c for c in reversed(permitted[intid]) if c is not None}
+            if running not in possible:
+                expected = " or ".join(f"{priority:#x}" for priority in sorted(possible))
+                raise ValueError(f"Taking {intid}, priority {expected} must run, not {running:#x}")
+            candidate = possible[running]
         if intid >= FIRST_LPI:
             self._redistributor.lpis.adopt(candidate)
         self._take(candidate)

@@ -12,13 +12,14 @@ from .event_device import EventDevice
 from .implementation import Implementation, PciLayout
 from .shape import EndpointShape
 
-COMMAND, STATUS, BAR0, CAPABILITIES, INTERRUPT = 0x04, 0x06, 0x10, 0x34, 0x3C
+COMMAND, STATUS, CACHE_LINE, BAR0 = 0x04, 0x06, 0x0C, 0x10
+SUBSYSTEM, CAPABILITIES, INTERRUPT = 0x2C, 0x34, 0x3C
 
 MEMORY_ENABLE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
 INTERRUPT_STATUS, CAPABILITY_LIST = 1 << 3, 1 << 4
 
 BAR_TYPE_64 = 0b100
-MSI_ID, MSIX_ID = 0x05, 0x11
+MSI_ID, EXPRESS_ID, MSIX_ID = 0x05, 0x10, 0x11
 MSI_ENABLE, MSI_64, MSI_MASKABLE = 1 << 0, 1 << 7, 1 << 8
 MSIX_ENABLE, MSIX_MASK_ALL = 1 << 15, 1 << 14
 
@@ -84,9 +85,14 @@ class MsiCapability:
 
     @property
     def vectors(self) -> int:
-        """How many are in use: the enabled count, and never more than the function can send."""
-        chosen = self._config.get(self._control, 2) >> 4 & 7
-        return 1 << min(chosen, self.capable)
+        """How many are in use: the enabled count."""
+        return 1 << (self._config.get(self._control, 2) >> 4 & 7)
+
+    def limit(self) -> None:
+        """An enabled count above the capable one becomes the capable one."""
+        control = self._config.get(self._control, 2)
+        chosen = min(control >> 4 & 7, self.capable)
+        self._config.set(self._control, 2, control & ~0x70 | chosen << 4)
 
     def fire(self, vector: int) -> None:
         """The function's own event. Vectors beyond the enabled count: ``surplus_vector``."""
@@ -101,9 +107,10 @@ class MsiCapability:
 
         Pending bits of vectors that are no longer in use disappear.
         """
-        if not self.enabled:
-            return []
         pending = self._get_pending() & (1 << self.vectors) - 1
+        if not self.enabled:
+            self._set_pending(pending)
+            return []
         masked = self._config.get(self._mask, 4) if self._maskable else 0
         leaving = pending & ~masked
         self._set_pending(pending & masked)
@@ -137,9 +144,17 @@ class MsixCapability:
 
     ENTRY_BYTES = 16
 
-    def __init__(self, config: Registers, offset: int, shape: EndpointShape, layout: PciLayout):
+    def __init__(
+        self,
+        config: Registers,
+        offset: int,
+        shape: EndpointShape,
+        layout: PciLayout,
+        choices: Implementation,
+    ):
         self._config = config
         self._control = offset + 2
+        self._surplus = choices.surplus_entry
         self.vectors = shape.msix_vectors
         self.table = Registers(self.vectors * self.ENTRY_BYTES)
         for entry in range(self.vectors):
@@ -159,7 +174,11 @@ class MsixCapability:
         return bool(self._config.get(self._control, 2) & MSIX_ENABLE)
 
     def fire(self, vector: int) -> None:
-        if self.enabled and vector < self.vectors:
+        if vector >= self.vectors:
+            if self._surplus == "drop":
+                return
+            vector = 0
+        if self.enabled:
             self.pending |= 1 << vector
 
     def take(self) -> "list[tuple[int, int]]":
@@ -177,6 +196,19 @@ class MsixCapability:
 
     def state(self) -> dict:
         return {"enabled": int(self.enabled), "pending": self.pending}
+
+
+def define_express(config: Registers, offset: int) -> None:
+    """PCI Express capability: version 2, an endpoint with role-based errors, link 2.5 GT/s x1.
+
+    Of device control the error enables, orderings and sizes can be written; nothing follows.
+    """
+    config.define(offset, 1, EXPRESS_ID)
+    config.define(offset + 2, 2, 2)
+    config.define(offset + 4, 4, 1 << 15)
+    config.define(offset + 8, 2, 0x2810, writable=0x78FF)
+    for link in (offset + 0x0C, offset + 0x12):
+        config.define(link, 2, 0x11)
 
 
 class Endpoint:
@@ -201,42 +233,66 @@ class Endpoint:
         blocked: Callable[[], None],
         pin: Callable[[bool], None],
     ):
-        self._layout = layout
+        self._shape, self._choices, self._layout = shape, choices, layout
         self._write = write
         self._blocked = blocked
         self._pin = pin
-        self._has_pin = shape.intx
+        self._vectors = max(shape.msi_vectors, shape.msix_vectors)
+        self.present = True
+        self._reset()
+
+    def _reset(self) -> None:
+        shape, choices, layout = self._shape, self._choices, self._layout
+        self._raised = False
         self._device = EventDevice(self.raise_event)
         self._config = config = Registers(CONFIG_BYTES)
         config.define(0x00, 4, layout.device_id << 16 | layout.vendor_id)
-        config.define(COMMAND, 2, writable=MEMORY_ENABLE | BUS_MASTER | INTX_DISABLE)
+        pin_bits = INTX_DISABLE if shape.intx else 0
+        config.define(COMMAND, 2, writable=MEMORY_ENABLE | BUS_MASTER | pin_bits)
+        config.define(CACHE_LINE, 1, writable=0xFF)
+        if layout.subsystem:
+            config.define(SUBSYSTEM, 4, layout.device_id << 16 | layout.vendor_id)
         config.define(0x08, 4, layout.class_revision)
         config.define(BAR0, 4, layout.bar_64 * BAR_TYPE_64, writable=-layout.bar_bytes & WORD)
         if layout.bar_64:
             config.define(BAR0 + 4, 4, writable=WORD)
-        config.define(INTERRUPT, 2, shape.intx << 8, writable=0xFF)
+        config.define(INTERRUPT, 2, shape.intx * layout.pin << 8, writable=0xFF)
         self._msi = self._msix = None
         chain = []
         if shape.msi != "none":
             self._msi = MsiCapability(config, layout.msi_offset, shape, choices)
             chain.append(layout.msi_offset)
         if shape.msix_vectors:
-            self._msix = MsixCapability(config, layout.msix_offset, shape, layout)
+            self._msix = MsixCapability(config, layout.msix_offset, shape, layout, choices)
             chain.append(layout.msix_offset)
+        if layout.express_offset is not None:
+            define_express(config, layout.express_offset)
+            chain.append(layout.express_offset)
         if chain:
             config.define(STATUS, 2, CAPABILITY_LIST)
         for pointer, offset in zip([CAPABILITIES, *(c + 1 for c in chain)], chain, strict=False):
             config.define(pointer, 1, offset)
+
+    def unplug(self, gone: bool) -> None:
+        """Gone, it is silent and nowhere; it comes back as after reset."""
+        self.present = not gone
+        self._reset()
+        self._update()
 
     # Events -----------------------------------------------------------------------------------
 
     def raise_event(self, vector: int) -> None:
         """The function has something to say, by MSI-X if enabled, else by MSI if enabled.
 
-        With neither, and also with one of them, the cause stands in the device and in the
-        interrupt status; it reaches the pin as :meth:`_update` says.
+        With neither, and also with one of them, the cause stands in the device; it reaches the
+        interrupt status and the pin as :meth:`_update` says.
         """
+        if not self.present:
+            return
+        if vector >= self._vectors and self._choices.surplus_entry == "first":
+            vector = 0
         data = self._device.event()
+        self._raised = True
         if data is not None:
             self._master_write(*data)
         if self._msix and self._msix.enabled:
@@ -253,15 +309,21 @@ class Endpoint:
 
     def _update(self) -> None:
         """Send what can leave, and drive the pin: low while messages are enabled or the pin is
-        disabled, whatever the status bit says."""
+        disabled, whatever the status bit says.
+
+        The pin is asked for from an event on, as long as the device's cause lasts. A cause that
+        software brings about, by an acknowledgement of events that never were, asks for nothing.
+        """
         messages = self._msi.take() if self._msi else []
         messages += self._msix.take() if self._msix else []
         for address, data in messages:
             self._master_write(address, data)
-        requested = self._has_pin and self._device.cause
-        status = self._config.get(STATUS, 2) & ~INTERRUPT_STATUS
-        self._config.set(STATUS, 2, status | requested * INTERRUPT_STATUS)
+        self._raised &= self._device.cause
         by_message = any(c.enabled for c in (self._msi, self._msix) if c)
+        requested = self._shape.intx and self._raised
+        shown = requested and (self._choices.status_beside_messages or not by_message)
+        status = self._config.get(STATUS, 2) & ~INTERRUPT_STATUS
+        self._config.set(STATUS, 2, status | shown * INTERRUPT_STATUS)
         disabled = self._config.get(COMMAND, 2) & INTX_DISABLE
         self._pin(requested and not disabled and not by_message)
 
@@ -272,12 +334,14 @@ class Endpoint:
 
     def config_write(self, offset: int, value: int, size: int) -> None:
         self._config.write(offset, size, value)
+        if self._msi:
+            self._msi.limit()
         self._update()
 
     @property
     def bar(self) -> "tuple[int, int] | None":
         """Address and size of BAR 0 while it decodes."""
-        if not self._config.get(COMMAND, 2) & MEMORY_ENABLE:
+        if not (self.present and self._config.get(COMMAND, 2) & MEMORY_ENABLE):
             return None
         address = self._config.get(BAR0, 8 if self._layout.bar_64 else 4) & ~0xF
         return address, self._layout.bar_bytes

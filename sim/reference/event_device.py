@@ -9,11 +9,22 @@ from collections.abc import Callable
 
 from .bits import WORD, merge
 
-IDENTITY, COUNT, ACKNOWLEDGE, STATUS = 0x00, 0x04, 0x08, 0x0C
-DMA_ADDRESS, DMA_ADDRESS_HIGH, DMA_CONTROL = 0x10, 0x14, 0x18
-TRIGGER = 0x1C
+
+class Register:
+    """Offsets from the start of the BAR."""
+
+    IDENTITY = 0x00
+    COUNT = 0x04
+    ACKNOWLEDGE = 0x08
+    STATUS = 0x0C
+    DMA_ADDRESS = 0x10
+    DMA_ADDRESS_HIGH = 0x14
+    DMA_CONTROL = 0x18
+    TRIGGER = 0x1C
+
 
 IDENTITY_VALUE = 0x5149_5249
+VECTOR_MASK = 0x3F
 
 
 class EventDevice:
@@ -44,27 +55,27 @@ class EventDevice:
 
     def read(self, offset: int) -> int:
         return {
-            IDENTITY: IDENTITY_VALUE,
-            COUNT: self.count,
-            ACKNOWLEDGE: self._acknowledged,
-            STATUS: int(self.cause),
-            DMA_ADDRESS: self._dma_address & WORD,
-            DMA_ADDRESS_HIGH: self._dma_address >> 32,
-            DMA_CONTROL: self._dma_control,
+            Register.IDENTITY: IDENTITY_VALUE,
+            Register.COUNT: self.count,
+            Register.ACKNOWLEDGE: self._acknowledged,
+            Register.STATUS: int(self.cause),
+            Register.DMA_ADDRESS: self._dma_address & WORD,
+            Register.DMA_ADDRESS_HIGH: self._dma_address >> 32,
+            Register.DMA_CONTROL: self._dma_control,
         }.get(offset, 0)
 
     def write(self, offset: int, value: int, lanes: int) -> None:
         match offset:
-            case 0x08:
+            case Register.ACKNOWLEDGE:
                 self._acknowledged = merge(self._acknowledged, value, lanes)
-            case 0x10:
+            case Register.DMA_ADDRESS:
                 self._dma_address = merge(self._dma_address, value, lanes) & ~3
-            case 0x14:
+            case Register.DMA_ADDRESS_HIGH:
                 self._dma_address = merge(self._dma_address, value << 32, lanes << 32)
-            case 0x18:
+            case Register.DMA_CONTROL:
                 self._dma_control = merge(self._dma_control, value, lanes) & 1
-            case 0x1C:
-                self._trigger(value & lanes)
+            case Register.TRIGGER:
+                self._trigger(value & lanes & VECTOR_MASK)
 
     def state(self) -> dict:
         return {"count": self.count, "acknowledged": self._acknowledged}

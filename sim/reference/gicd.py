@@ -1,16 +1,25 @@
 """Distributor: SPIs and where they go (section 2)."""
 
-from .bank import FIRST, LAST, Candidate, InterruptBank
+from .bank import FIRST, LAST, Candidate, InterruptBank, is_priority
 from .bits import HALF, WORD, half, merge_half, span
 from .implementation import FIRST_ID, Implementation
 from .shape import Shape
 
 FIRST_SPI = 32
 
-CTLR, TYPER, IIDR = 0x0000, 0x0004, 0x0008
-SETSPI_NSR, CLRSPI_NSR = 0x0040, 0x0048
-IROUTER = 0x6000
 PART = 0x92
+
+
+class Register:
+    """Offsets of what is not one of the bank's arrays."""
+
+    CTLR = 0x0000
+    TYPER = 0x0004
+    IIDR = 0x0008
+    SETSPI_NSR = 0x0040
+    CLRSPI_NSR = 0x0048
+    IROUTER = 0x6000
+
 
 CTLR_GROUPS = span(1, 0)
 CTLR_ALWAYS = span(6, 4)
@@ -46,37 +55,38 @@ class Distributor:
 
     def narrow(self, offset: int) -> bool:
         """Whether the register takes 8- or 16-bit writes (section 1)."""
-        return 0x400 <= offset < 0x800 or offset in (SETSPI_NSR, CLRSPI_NSR)
+        return is_priority(offset) or offset in (Register.SETSPI_NSR, Register.CLRSPI_NSR)
 
     def read(self, offset: int) -> int:
         if FIRST <= offset <= LAST:
             return self.spis.read(offset)
-        if offset == CTLR:
-            return CTLR_ALWAYS | self.enabled_groups
-        if offset == TYPER:
-            return self._typer
-        if offset == IIDR:
-            return self._choices.gicd_iidr
+        match offset:
+            case Register.CTLR:
+                return CTLR_ALWAYS | self.enabled_groups
+            case Register.TYPER:
+                return self._typer
+            case Register.IIDR:
+                return self._choices.gicd_iidr
         if offset >= FIRST_ID:
             return self._choices.identification(offset, PART)
-        return half(self.routes.get((offset - IROUTER) // 8, 0), offset)
+        return half(self.routes.get((offset - Register.IROUTER) // 8, 0), offset)
 
     def write(self, offset: int, value: int, lanes: int) -> None:
         if FIRST <= offset <= LAST:
             self.spis.write(offset, value, lanes)
-        elif offset == CTLR:
+        elif offset == Register.CTLR:
             groups = lanes & CTLR_GROUPS
             self.enabled_groups = self.enabled_groups & ~groups | value & groups
-        elif offset in (SETSPI_NSR, CLRSPI_NSR):
+        elif offset in (Register.SETSPI_NSR, Register.CLRSPI_NSR):
             self._message(offset, value & lanes, lanes)
         else:
-            self._route((offset - IROUTER) // 8, offset, value, lanes)
+            self._route((offset - Register.IROUTER) // 8, offset, value, lanes)
 
     def _message(self, offset: int, value: int, lanes: int) -> None:
         if lanes not in (HALF, WORD):
             return
         intid = value & (1 << self._choices.setspi_bits) - 1
-        if offset == SETSPI_NSR:
+        if offset == Register.SETSPI_NSR:
             self.spis.set_pending(intid)
         else:
             self.spis.clear_pending(intid)

@@ -1,6 +1,6 @@
 """Redistributor: SGIs, PPIs and LPIs of one CPU (section 3)."""
 
-from .bank import FIRST, LAST, InterruptBank
+from .bank import FIRST, LAST, InterruptBank, is_priority
 from .bits import WORD, half, merge_half, span
 from .gicd import affinity
 from .implementation import FIRST_ID, Implementation
@@ -12,15 +12,30 @@ SGI_BASE = 0x10000
 SGIS = 0xFFFF
 """INTIDs 0-15, as bits: always edge."""
 
-CTLR, IIDR, TYPER, WAKER = 0x0000, 0x0004, 0x0008, 0x0014
-SETLPIR, CLRLPIR = 0x0040, 0x0048
-PROPBASER, PENDBASER = 0x0070, 0x0078
-INVLPIR, INVALLR, SYNCR = 0x00A0, 0x00B0, 0x00C0
 PART = 0x93
+
+
+class Register:
+    """Offsets in RD_base."""
+
+    CTLR = 0x0000
+    IIDR = 0x0004
+    TYPER = 0x0008
+    WAKER = 0x0014
+    SETLPIR = 0x0040
+    CLRLPIR = 0x0048
+    PROPBASER = 0x0070
+    PENDBASER = 0x0078
+    INVLPIR = 0x00A0
+    INVALLR = 0x00B0
+
 
 PROPBASER_MASK = span((58, 56), (51, 12), (11, 10), (9, 7), (4, 0))
 PENDBASER_MASK = span((58, 56), (51, 16), (11, 10), (9, 7))
 PTZ = 1 << 62
+
+WIDE = (Register.TYPER, Register.PROPBASER, Register.PENDBASER)
+"""Registers of 64 bits, accessed by halves."""
 
 
 class Redistributor:
@@ -50,26 +65,26 @@ class Redistributor:
 
     def narrow(self, offset: int) -> bool:
         """Whether the register takes 8-bit writes (section 1)."""
-        return SGI_BASE + 0x400 <= offset < SGI_BASE + 0x800
+        return is_priority(offset - SGI_BASE)
 
     def read(self, offset: int) -> int:
         if offset >= SGI_BASE:
             offset -= SGI_BASE
             return self.private.read(offset) if FIRST <= offset <= LAST else 0
-        match offset:
-            case 0x0000:  # CTLR
+        match offset & ~4 if offset & ~4 in WIDE else offset:
+            case Register.CTLR:
                 ces = self._choices.clear_enable_lpis and self._has_lpis
                 ir = self._choices.invalidate_registers and self._has_lpis
                 return self.lpis.enabled | ces << 1 | ir << 2
-            case 0x0004:  # IIDR
+            case Register.IIDR:
                 return self._choices.gicr_iidr
-            case 0x0008 | 0x000C:  # TYPER
+            case Register.TYPER:
                 return half(self._typer, offset)
-            case 0x0014:  # WAKER: ChildrenAsleep follows ProcessorSleep
+            case Register.WAKER:  # ChildrenAsleep follows ProcessorSleep
                 return 0b110 if self.asleep else 0
-            case 0x0070 | 0x0074:  # PROPBASER
+            case Register.PROPBASER:
                 return half(self._propbaser, offset)
-            case 0x0078 | 0x007C:  # PENDBASER
+            case Register.PENDBASER:
                 return half(self._pendbaser & PENDBASER_MASK, offset)
         return self._choices.identification(offset, PART) if offset >= FIRST_ID else 0
 
@@ -78,34 +93,41 @@ class Redistributor:
             offset -= SGI_BASE
             if FIRST <= offset <= LAST:
                 self.private.write(offset, value, lanes)
-        elif offset == WAKER:
+        elif offset == Register.WAKER:
             if lanes & 2:
                 self.asleep = bool(value & 2)
         elif self._has_lpis:
             self._write_lpi_register(offset, value, lanes)
 
     def _write_lpi_register(self, offset: int, value: int, lanes: int) -> None:
-        if offset == CTLR:
+        if offset == Register.CTLR:
             if lanes & 1:
                 self._enable_lpis(bool(value & 1))
-        elif offset & ~4 == PROPBASER:
+        elif offset & ~4 in WIDE:
             if not self.lpis.enabled:
-                new = merge_half(self._propbaser, offset, value, lanes)
-                self._propbaser = new & PROPBASER_MASK
-        elif offset & ~4 == PENDBASER:
-            if not self.lpis.enabled:
-                new = merge_half(self._pendbaser, offset, value, lanes)
-                self._pendbaser = new & (PENDBASER_MASK | PTZ)
-        elif lanes != WORD:
-            return  # what remains are actions, which only a whole word starts
-        elif offset == SETLPIR and self._direct:
-            self.lpis.set(value)
-        elif offset == CLRLPIR and self._direct:
-            self.lpis.clear(value)
-        elif self._direct or self._choices.invalidate_registers:
-            if offset == INVLPIR:
+                self._write_base(offset, value, lanes)
+        elif lanes == WORD:
+            self._act(offset, value)
+
+    def _write_base(self, offset: int, value: int, lanes: int) -> None:
+        if offset & ~4 == Register.PROPBASER:
+            new = merge_half(self._propbaser, offset, value, lanes)
+            self._propbaser = new & PROPBASER_MASK
+        elif offset & ~4 == Register.PENDBASER:
+            new = merge_half(self._pendbaser, offset, value, lanes)
+            self._pendbaser = new & (PENDBASER_MASK | PTZ)
+
+    def _act(self, offset: int, value: int) -> None:
+        """Registers that do something, which takes a whole word."""
+        invalidates = self._direct or self._choices.invalidate_registers
+        match offset:
+            case Register.SETLPIR if self._direct:
+                self.lpis.set(value)
+            case Register.CLRLPIR if self._direct:
+                self.lpis.clear(value)
+            case Register.INVLPIR if invalidates:
                 self.lpis.invalidate(value)
-            elif offset == INVALLR:
+            case Register.INVALLR if invalidates:
                 self.lpis.invalidate(None)
 
     def _enable_lpis(self, on: bool) -> None:

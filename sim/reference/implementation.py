@@ -13,6 +13,8 @@ Reaction = Literal["drop", "keep"]
 Disable = Literal["drop", "write_back"]
 Narrow = Literal["merge", "ignore"]
 Surplus = Literal["drop", "fold"]
+SurplusEntry = Literal["drop", "first"]
+NarrowLapic = Literal["merge", "ignore", "error"]
 Arbitration = Literal["first", "least_busy"]
 
 FIRST_ID = 0xFFD0
@@ -31,6 +33,8 @@ class Implementation:
     nonsecure_bpr : bool
         BPR1 counts as in the Non-secure state: minimum one higher, group mask ``~0 << BPR``.
         Otherwise mask ``~0 << (BPR + 1)``. The finest split is the same.
+    gicd_iidr, gicr_iidr, gits_iidr : int
+        Identification: implementer, product, revision.
     pidr2 : int
         Architecture revision in bits 7:4. The other identification registers are those of Arm's
         parts; software does not look at them.
@@ -70,6 +74,8 @@ class Implementation:
         SGI1R generates an SGI only at PEs where it is configured in group 1.
     sleep_blocks : bool
         A redistributor that sleeps (WAKER) signals nothing to its PE.
+    list_registers : int
+        ICH_LR0 and up, 1 to 16 of them.
     maintenance_intid : int
         PPI that ICH_MISR drives while ICH_HCR.En is set.
     hcr_mask, vmcr_mask, lr_mask : int
@@ -91,9 +97,20 @@ class Implementation:
         ESR shows the errors up to the last write to it; otherwise those since then.
     lapic_off_delivers : bool
         A software-disabled local APIC still delivers what its IRR holds.
+    lapic_narrow : "merge", "ignore" or "error"
+        The same for the registers of a local APIC; "error" is for reads too.
+    lapic_local_storage : bool
+        The local vector table and the timer's registers remember what is written, the timer's
+        current count excepted, and the table is masked after reset. Otherwise they read zero.
     surplus_vector : "drop" or "fold"
         An event with a vector number at or above the enabled count of MSI messages: none leaves,
         or that of the number modulo the count.
+    surplus_entry : "drop" or "first"
+        An event with a vector number beyond the MSI-X table, or beyond all that the function has:
+        none leaves, or it counts for vector 0.
+    status_beside_messages : bool
+        The interrupt status bit of a function also shows while MSI or MSI-X is enabled, when the
+        pin is silent.
     """
 
     priority_bits: int = 5
@@ -133,14 +150,20 @@ class Implementation:
     lapic_version: int = 0x0005_0014
     lapic_esr_latched: bool = True
     lapic_off_delivers: bool = False
+    lapic_narrow: NarrowLapic = "merge"
+    lapic_local_storage: bool = False
     surplus_vector: Surplus = "drop"
+    surplus_entry: SurplusEntry = "drop"
+    status_beside_messages: bool = True
 
     def __post_init__(self):
         for name, choices in (
             ("pending_on_disable", Disable),
             ("lpis_off_target", Reaction),
             ("narrow_writes", Narrow),
+            ("lapic_narrow", NarrowLapic),
             ("surplus_vector", Surplus),
+            ("surplus_entry", SurplusEntry),
             ("lapic_arbitration", Arbitration),
         ):
             value = getattr(self, name)
@@ -214,9 +237,13 @@ class AddressMap:
 class PciLayout:
     """How the functions look in configuration space and where their interrupt pins go.
 
-    Function ``k`` is device ``first_device + k`` on bus 0; its requester id, which the ITS sees as
-    DeviceID, is eight times that. Pin ``p`` of device ``d`` drives
-    ``intx_intids[(d + p) % 4]`` (INTA is p = 0), as PCI bridges swizzle.
+    A machine takes one for all functions or one for each. Function ``k`` is device
+    ``first_device + k`` on bus 0; its requester id, which the ITS sees as DeviceID, is eight times
+    that. Pin ``p`` of device ``d`` drives
+    ``intx_intids[(d + p) % 4]`` (INTA is p = 0), as PCI bridges swizzle. ``pin`` is what the
+    interrupt pin register says: 1 for INTA. ``subsystem``: the subsystem ids repeat vendor and
+    device; otherwise they read zero. ``express_offset`` is where the PCI Express capability
+    stands, if there is one.
     """
 
     first_device: int = 1
@@ -225,6 +252,9 @@ class PciLayout:
     class_revision: int = 0xFF00_0001
     msi_offset: int = 0x50
     msix_offset: int = 0x70
+    express_offset: "int | None" = None
+    subsystem: bool = False
+    pin: int = 1
     bar_bytes: int = 0x2000
     bar_64: bool = False
     table_offset: int = 0x1000

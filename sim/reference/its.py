@@ -12,7 +12,7 @@ SYNC only checks its operand.
 from collections import Counter
 from collections.abc import Callable
 
-from .bits import WORD, half, merge_half, span
+from .bits import HALF, WORD, half, merge_half, span
 from .faults import BusFaultError
 from .gicr import Redistributor
 from .implementation import FIRST_ID, Implementation
@@ -28,12 +28,23 @@ from .lpi import FIRST_LPI
 from .memory import Memory
 from .shape import Shape
 
-CTLR, IIDR, TYPER = 0x0000, 0x0004, 0x0008
-CBASER, CWRITER, CREADR = 0x0080, 0x0088, 0x0090
-BASER = 0x0100
 PART = 0x94
-TRANSLATER = 0x0040
-"""In the translation frame."""
+
+
+class Register:
+    """Offsets in the control frame; of TRANSLATER in the translation frame."""
+
+    CTLR = 0x0000
+    IIDR = 0x0004
+    TYPER = 0x0008
+    CBASER = 0x0080
+    CWRITER = 0x0088
+    CREADR = 0x0090
+    BASER0 = 0x0100
+    BASER1 = 0x0108
+
+    TRANSLATER = 0x0040
+
 
 COMMAND_BYTES = 32
 OFFSET_MASK = span((19, 5))
@@ -115,44 +126,47 @@ class Its:
         return False
 
     def read(self, offset: int) -> int:
-        match offset & ~4:
-            case 0x0000:
+        match offset:
+            case Register.CTLR:
                 quiescent = not self.enabled
-                return self._choices.gits_iidr if offset & 4 else quiescent << 31 | self.enabled
-            case 0x0008:
+                return quiescent << 31 | self.enabled
+            case Register.IIDR:
+                return self._choices.gits_iidr
+        match offset & ~4:
+            case Register.TYPER:
                 return half(self._typer, offset)
-            case 0x0080:
+            case Register.CBASER:
                 return half(self._cbaser, offset)
-            case 0x0088:  # Retry reads 0
+            case Register.CWRITER:  # Retry reads 0
                 return half(self._cwriter, offset)
-            case 0x0090:
+            case Register.CREADR:
                 return half(self._creadr | self.stalled, offset)
-            case 0x0100 | 0x0108:
-                n = (offset - BASER) // 8
+            case Register.BASER0 | Register.BASER1:
+                n = (offset - Register.BASER0) // 8
                 return half(self._basers[n] | self._baser_constant[n], offset)
         return self._choices.identification(offset, PART) if offset >= FIRST_ID else 0
 
     def write(self, offset: int, value: int, lanes: int) -> None:
         match offset & ~4:
-            case 0x0000:
-                if offset == CTLR and lanes & 1:
+            case Register.CTLR:
+                if offset == Register.CTLR and lanes & 1:
                     self.enabled = bool(value & 1)
                     self._run()
-            case 0x0080:
+            case Register.CBASER:
                 if not self.enabled:
                     new = merge_half(self._cbaser, offset, value, lanes)
                     self._cbaser = new & CBASER_MASK
                     self._creadr, self.stalled = 0, False
-            case 0x0088:
-                if offset == CWRITER:
+            case Register.CWRITER:
+                if offset == Register.CWRITER:
                     self._write_cwriter(value, lanes)
-            case 0x0100 | 0x0108:
+            case Register.BASER0 | Register.BASER1:
                 if not self.enabled:
-                    self._write_baser((offset - BASER) // 8, offset, value, lanes)
+                    self._write_baser((offset - Register.BASER0) // 8, offset, value, lanes)
 
     def _write_cwriter(self, value: int, lanes: int) -> None:
         """An offset outside the queue makes the write void; Retry ends a stall (section 4.1)."""
-        offset = merge_half(self._cwriter, CWRITER, value, lanes) & OFFSET_MASK
+        offset = merge_half(self._cwriter, Register.CWRITER, value, lanes) & OFFSET_MASK
         if offset >= self._queue_bytes:
             return
         self._cwriter = offset
@@ -402,5 +416,5 @@ class TranslationFrame:
         """A CPU's write that is not a message: see ``Implementation.cpu_messages``."""
 
     def message(self, offset: int, value: int, lanes: int, device_id: int) -> None:
-        if offset == TRANSLATER and lanes in (0xFFFF, WORD):
+        if offset == Register.TRANSLATER and lanes in (HALF, WORD):
             self._its.message(device_id, value & lanes)

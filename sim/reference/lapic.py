@@ -10,13 +10,37 @@ from collections import Counter
 from .bits import WORD, field, merge
 from .implementation import Implementation
 
-ID, VERSION, TPR, APR, PPR, EOI = 0x020, 0x030, 0x080, 0x090, 0x0A0, 0x0B0
-LDR, DFR, SVR, ESR, ICR, ICR_HIGH = 0x0D0, 0x0E0, 0x0F0, 0x280, 0x300, 0x310
-ISR, TMR, IRR = 0x100, 0x180, 0x200
-LOCAL_VECTORS = (0x320, 0x330, 0x340, 0x350, 0x360, 0x370, 0x380, 0x390, 0x3E0)
-"""LVT and timer: there is no local interrupt source, so they read zero and ignore writes."""
-NAMED = (ID, VERSION, TPR, APR, PPR, EOI, LDR, DFR, SVR, ESR, ICR, ICR_HIGH)
-KNOWN = frozenset((*NAMED, *LOCAL_VECTORS, *range(ISR, IRR + 0x80, 16)))
+
+class Register:
+    """Offsets; ISR, TMR and IRR are the first of eight words each."""
+
+    ID = 0x020
+    VERSION = 0x030
+    TPR = 0x080
+    APR = 0x090
+    PPR = 0x0A0
+    EOI = 0x0B0
+    LDR = 0x0D0
+    DFR = 0x0E0
+    SVR = 0x0F0
+    ISR = 0x100
+    TMR = 0x180
+    IRR = 0x200
+    ESR = 0x280
+    ICR = 0x300
+    ICR_HIGH = 0x310
+
+
+VECTOR_TABLE = (0x320, 0x330, 0x340, 0x350, 0x360, 0x370)
+TIMER = (0x380, 0x390, 0x3E0)
+CURRENT_COUNT = 0x390
+LOCAL_VECTORS = (*VECTOR_TABLE, *TIMER)
+"""LVT and timer: there is no local interrupt source, so they are storage at most."""
+VECTOR_MASKED = 1 << 16
+VECTOR_SETS = range(Register.ISR, Register.IRR + 0x80, 16)
+KNOWN = frozenset(
+    (*(v for n, v in vars(Register).items() if n.isupper()), *LOCAL_VECTORS, *VECTOR_SETS)
+)
 
 ENABLE = 1 << 8
 """SVR: the APIC accepts messages."""
@@ -47,6 +71,10 @@ class LocalApic:
         self._errors = self._error_register = 0
         self._icr = self._icr_high = 0
         self.irr = self.isr = self.tmr = 0
+        self._local: dict[int, int] = {}
+        if choices.lapic_local_storage:
+            masked = dict.fromkeys(VECTOR_TABLE, VECTOR_MASKED)
+            self._local = masked | dict.fromkeys(TIMER, 0)
 
     # Messages ---------------------------------------------------------------------------------
 
@@ -123,46 +151,53 @@ class LocalApic:
         self._check(offset)
         if offset & 0xF:
             return 0
-        for base, bits in ((ISR, self.isr), (TMR, self.tmr), (IRR, self.irr)):
+        for base, bits in (
+            (Register.ISR, self.isr),
+            (Register.TMR, self.tmr),
+            (Register.IRR, self.irr),
+        ):
             if base <= offset < base + 0x80:
                 return bits >> 2 * (offset - base) & WORD
         return {
-            ID: self._id << 24,
-            VERSION: self._choices.lapic_version,
-            TPR: self._tpr,
-            PPR: self.ppr,
-            LDR: self._ldr,
-            DFR: self._dfr,
-            SVR: self._svr,
-            ESR: self._error_register,
-            ICR: self._icr,
-            ICR_HIGH: self._icr_high,
+            Register.ID: self._id << 24,
+            Register.VERSION: self._choices.lapic_version,
+            Register.TPR: self._tpr,
+            Register.PPR: self.ppr,
+            Register.LDR: self._ldr,
+            Register.DFR: self._dfr,
+            Register.SVR: self._svr,
+            Register.ESR: self._error_register,
+            Register.ICR: self._icr,
+            Register.ICR_HIGH: self._icr_high,
+            **self._local,
         }.get(offset, 0)
 
     def write(self, offset: int, value: int, lanes: int) -> None:
         self._check(offset)
         match offset:
-            case 0x020 if self._choices.lapic_id_writable:
+            case Register.ID if self._choices.lapic_id_writable:
                 self._id = merge(self._id << 24, value, lanes) >> 24
-            case 0x080:  # TPR
+            case Register.TPR:
                 self._tpr = merge(self._tpr, value, lanes) & 0xFF
-            case 0x0B0:  # EOI, whatever the value
+            case Register.EOI:  # whatever the value
                 self._end_of_interrupt()
-            case 0x0D0:  # LDR
+            case Register.LDR:
                 self._ldr = merge(self._ldr, value, lanes) & 0xFF00_0000
-            case 0x0E0:  # DFR
+            case Register.DFR:
                 self._dfr = merge(self._dfr, value, lanes) | 0x0FFF_FFFF
-            case 0x0F0:  # SVR
+            case Register.SVR:
                 self._svr = merge(self._svr, value, lanes) & 0x1FF
-            case 0x280:  # ESR
+            case Register.ESR:
                 self._error_register = self._errors if self._choices.lapic_esr_latched else 0
                 self._errors = 0
-            case 0x300:  # ICR, whose low word sends
+            case Register.ICR:  # the low word sends
                 if lanes == WORD:
                     self._icr = value & ICR_MASK
                     self._send()
-            case 0x310:
+            case Register.ICR_HIGH:
                 self._icr_high = merge(self._icr_high, value, lanes) & 0xFF00_0000
+            case _ if offset in self._local and offset != CURRENT_COUNT:
+                self._local[offset] = merge(self._local[offset], value, lanes)
 
     def _send(self) -> None:
         mode = field(self._icr, 10, 8)

@@ -1,6 +1,7 @@
 """Everything at its address: a machine to hold against the hardware."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from .bits import WORD
@@ -47,8 +48,10 @@ class ReferenceMachine:
     ----------
     config : object with the fields of SocConfig, optional
         See :class:`.shape.Shape` for the fields that count and their defaults.
-    implementation, addresses, pci : optional
-        What the architecture leaves open, where things are, how functions look.
+    implementation, addresses : optional
+        What the architecture leaves open, where things are.
+    pci : PciLayout or sequence of PciLayout, optional
+        How functions look: all the same, or one for each.
 
     Attributes
     ----------
@@ -61,12 +64,17 @@ class ReferenceMachine:
         config: "object | None" = None,
         implementation: "Implementation | None" = None,
         addresses: "AddressMap | None" = None,
-        pci: "PciLayout | None" = None,
+        pci: "PciLayout | Sequence[PciLayout] | None" = None,
     ):
         self.shape = shape = Shape() if config is None else Shape.of(config)
         self.implementation = choices = implementation or Implementation()
         self.addresses = addresses = addresses or AddressMap()
-        self.pci = pci = pci or PciLayout()
+        count = len(shape.endpoints)
+        if pci is None or isinstance(pci, PciLayout):
+            pci = (pci or PciLayout(),) * count
+        if len(pci) != count:
+            raise ValueError(f"There must be one PciLayout for each of {count}, not {len(pci)}")
+        self.pci = tuple(pci)
         self.counters: Counter = Counter()
         cpus = range(shape.cpus)
         self.memory = Memory(addresses.ram, shape.ram_bytes)
@@ -81,15 +89,15 @@ class ReferenceMachine:
             for i in cpus
         ]
         self.its = None
-        if shape.its:
+        if shape.gic and shape.its:
             self.its = Its(shape, choices, self.memory, self.redistributors, self.counters)
         self.apics = ApicBus(shape.cpus, choices, self.counters) if shape.local_apics else None
         self.endpoints = [
             Endpoint(
                 endpoint,
                 choices,
-                pci,
-                self._sender(pci.requester_id(k)),
+                self.pci[k],
+                self._sender(self.pci[k].requester_id(k)),
                 self._blocked,
                 self._pin(k),
             )
@@ -102,13 +110,17 @@ class ReferenceMachine:
     # Assembly ---------------------------------------------------------------------------------
 
     def _registers(self, cpu: int) -> dict:
-        registers = {**self.interfaces[cpu].registers, **self.virtual[cpu].registers}
+        registers = {}
+        if self.shape.gic:
+            registers = {**self.interfaces[cpu].registers, **self.virtual[cpu].registers}
         if self.apics:
             registers["LAPIC_INTA"] = (self.apics.apics[cpu].acknowledge, None)
         return registers
 
     def _map(self) -> dict[int, Place]:
         """Frames by the upper bits of their addresses."""
+        if not self.shape.gic:
+            return {}
         places = {self.addresses.gicd: Place(self.distributor, 0)}
         for i, redistributor in enumerate(self.redistributors):
             base = self.addresses.redistributor(i)
@@ -127,6 +139,8 @@ class ReferenceMachine:
     def _sender(self, requester: int):
         def send(address: int, data: int) -> None:
             try:
+                if self._function(address) or self._bar(address):  # no way back into the bridge
+                    raise BusFaultError(address)
                 self.message(address, data, requester)
             except BusFaultError:  # a posted write: nobody is told
                 self.counters["message: no target"] += 1
@@ -137,9 +151,10 @@ class ReferenceMachine:
         self.counters["message: bus mastering off"] += 1
 
     def _pin(self, endpoint: int):
-        intid = self.pci.intx_intids[(self.pci.first_device + endpoint) % 4]
+        layout = self.pci[endpoint]
+        intid = layout.intx_intids[(layout.first_device + endpoint + layout.pin - 1) % 4]
         spis = self.distributor.spis
-        if intid not in spis:
+        if intid not in spis or not self.shape.gic:
             return lambda level: None
         return lambda level: spis.set_line(intid, level, ("pin", endpoint))
 
@@ -161,6 +176,8 @@ class ReferenceMachine:
         if size == 8:
             return self.load(cpu, address) | self.load(cpu, address + 4) << 32
         self._check_access(address, size)
+        if self._own_apic(cpu, address) and size != 4:
+            self._check_narrow(address)
         word = self._read(cpu, address & ~3)
         return word >> 8 * (address & 3) & (1 << 8 * size) - 1
 
@@ -206,7 +223,9 @@ class ReferenceMachine:
             self._write_frame(place, address, value, size)
         elif (apic := self._own_apic(cpu, address)) is not None:
             word, lanes = _lanes(address, value, size)
-            if lanes == WORD or choices.narrow_writes == "merge":
+            if lanes != WORD:
+                self._check_narrow(address)
+            if lanes == WORD or choices.lapic_narrow == "merge":
                 apic.write(address - self.addresses.lapic & ~3, word, lanes)
         else:
             self._write_pci(address, value, size)
@@ -220,6 +239,11 @@ class ReferenceMachine:
         narrow = lanes != WORD and not place.frame.narrow(offset)
         if not narrow or self.implementation.narrow_writes == "merge":
             place.frame.write(offset, word, lanes)
+
+    def _check_narrow(self, address: int) -> None:
+        """An access to a part of a local APIC's register."""
+        if self.implementation.lapic_narrow == "error":
+            raise BusFaultError(address)
 
     def _own_apic(self, cpu: int, address: int) -> "LocalApic | None":
         """The local APIC of the CPU itself, if that is where ``address`` is."""
@@ -236,7 +260,7 @@ class ReferenceMachine:
             return None
         function, register = divmod(offset, CONFIG_BYTES)
         for k, endpoint in enumerate(self.endpoints):
-            if self.pci.requester_id(k) == function:
+            if self.pci[k].requester_id(k) == function and endpoint.present:
                 return endpoint, register
         return None, register
 
@@ -295,7 +319,7 @@ class ReferenceMachine:
         elif self.apics and 0 <= address - self.addresses.lapic < LAPIC_WINDOW_BYTES:
             self.apics.message(address, *_lanes(address, data, size))
         else:
-            raise BusFaultError(address)
+            self._write_pci(address, data, size)
 
     def config_read(self, endpoint: int, offset: int, size: int = 4) -> int:
         """Read a function's configuration space as the host bridge does."""
@@ -326,6 +350,11 @@ class ReferenceMachine:
         """The device has something to say."""
         self._check_endpoint(endpoint)
         self.endpoints[endpoint].raise_event(vector)
+
+    def unplug(self, endpoint: int, gone: bool = True) -> None:
+        """Pull a function out, or put it back in its reset state."""
+        self._check_endpoint(endpoint)
+        self.endpoints[endpoint].unplug(bool(gone))
 
     def set_wire(self, intid: int, level: bool) -> None:
         """Drive the wired input of an SPI."""
@@ -392,10 +421,14 @@ class ReferenceMachine:
         self._check_cpu(cpu)
         return frozenset(self.interfaces[cpu].permitted())
 
-    def acknowledge(self, cpu: int, intid: int) -> None:
-        """Read IAR1 as other hardware did, with the permitted result ``intid``."""
+    def acknowledge(self, cpu: int, intid: int, running: "int | None" = None) -> None:
+        """Read IAR1 as other hardware did, with the permitted result ``intid``.
+
+        ``running`` is its RPR afterwards. It tells of which priority the property bytes are that
+        the hardware used, if several could be; without it the most urgent one counts.
+        """
         self._check_cpu(cpu)
-        self.interfaces[cpu].acknowledge(intid)
+        self.interfaces[cpu].acknowledge(intid, running)
 
     def state(self) -> dict:
         """Architectural state, in plain dictionaries and lists.

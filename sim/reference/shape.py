@@ -42,6 +42,7 @@ class Shape:
     its_on_error: OnError = "skip"
     device_id_bits: int = 16
     event_id_bits: int = 16
+    gic: bool = True
     local_apics: bool = True
     endpoints: "tuple[EndpointShape, ...]" = (EndpointShape(),)
     ram_bytes: int = 4 << 20

@@ -4,8 +4,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vcd import VCDWriter
+from vcd.writer import Variable
 
 from ..design import Design
 from .golden import Difference, Golden, value_text
@@ -29,7 +31,9 @@ def write_vcd(path: Path, goldens: Mapping[str, Golden]) -> None:
     stop = max(golden.clocks.stop for golden in goldens.values())
     with path.open("w") as file, VCDWriter(file, timescale="1 ps") as writer:
         clock = writer.register_var("top", CLOCK, "wire", 1, init=0)
-        events = [(cycle * PERIOD + PERIOD // 2, clock, 1) for cycle in range(stop)]
+        events: list[tuple[int, Variable, int | str]] = [
+            (cycle * PERIOD + PERIOD // 2, clock, 1) for cycle in range(stop)
+        ]
         events += [((cycle + 1) * PERIOD, clock, 0) for cycle in range(stop)]
         for scope, golden in goldens.items():
             for name, width in golden.widths.items():
@@ -84,7 +88,7 @@ def leave_behind(
     if difference is not None:
         said = (value_text(difference.expected), value_text(difference.seen))
         mark = (cycle, f"{difference.net}: {' became '.join(said)}")
-    view = {"first": max(cycle - BEFORE, 0), "last": cycle + AFTER, "marks": [mark]}
+    view: dict[str, Any] = {"first": max(cycle - BEFORE, 0), "last": cycle + AFTER, "marks": [mark]}
     run = Waveform(vcd, design)
     names = expected.widths
     write_gtkw(both, out / "comparison.gtkw", lanes=_pairs(run, names), **view)

@@ -123,15 +123,10 @@ class Golden:
 
 
 def _first_difference(name: str, expected: History, seen: History) -> Difference | None:
-    for i in range(max(len(expected), len(seen))):
-        ours = expected[i] if i < len(expected) else None
-        theirs = seen[i] if i < len(seen) else None
-        if ours == theirs:
-            continue
-        before = expected[i - 1][1] if i else None
-        if theirs is None or (ours is not None and ours[0] < theirs[0]):
-            return Difference(name, ours[0], ours[1], before)
-        if ours is None or theirs[0] < ours[0]:
-            return Difference(name, theirs[0], before, theirs[1])
-        return Difference(name, ours[0], ours[1], theirs[1])
+    ours, theirs = dict(expected), dict(seen)
+    expect = see = None
+    for cycle in sorted({*ours, *theirs}):
+        expect, see = ours.get(cycle, expect), theirs.get(cycle, see)
+        if expect != see:
+            return Difference(name, cycle, expect, see)
     return None

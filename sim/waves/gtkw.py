@@ -5,6 +5,7 @@ import math
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vcd.gtkw import GTKWColor, GTKWSave
 
@@ -82,7 +83,7 @@ def _zoom(save: GTKWSave, waveform: Waveform, clocks: range, marks: Sequence[Mar
     pixels = _WIDTH - _NAMES - 180
     zoom = -math.log2((stop - start) * _ZOOM_FRAME / pixels)
     letters = "abcdefghijklmnopqrstuvwxyz"
-    marked = {letters[i]: waveform.time(mark.cycle) for i, mark in enumerate(marks)}
+    marked: dict[str, Any] = {letters[i]: waveform.time(mark.cycle) for i, mark in enumerate(marks)}
     save.zoom_markers(zoom, waveform.time(marks[0].cycle) if marks else -1, **marked)
     for letter, mark in zip(letters, marks, strict=False):
         save.file.write(f"[markername_long] {letter.upper()} {mark.text}\n")

@@ -237,13 +237,12 @@ def _matches(rule: Lane, waveform: Waveform) -> Iterator[Lane]:
         def filled(pattern: str, found=found) -> str:
             return pattern.replace("*", found.get("scope", "")).format(**found)
 
-        others = {
-            key: other
-            for key, pattern in (("when", rule.when), ("detail", rule.detail))
-            if pattern and (other := filled(pattern)) in waveform
-        }
-        bare = {"when": None, "detail": None} | others
-        yield replace(rule, label=filled(rule.label), net=name, **bare)
+        def companion(pattern: str | None, filled=filled) -> str | None:
+            name = filled(pattern) if pattern else None
+            return name if name and name in waveform else None
+
+        when, detail = companion(rule.when), companion(rule.detail)
+        yield replace(rule, label=filled(rule.label), net=name, when=when, detail=detail)
 
 
 def arrange(

@@ -229,7 +229,7 @@ class _Diagram:
         self._shape(box, zorder=2, **style)
 
     def _draw_values(self, lane: Lane, runs, y: float):
-        free = self.left
+        free = float(self.left)
         for index, run in enumerate(runs):
             left, right = self.x(run.start), max(self.x(run.stop), self.x(run.start) + 2)
             before = left - 9 if run.start == self.clocks.start else left

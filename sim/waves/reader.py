@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy
@@ -18,7 +19,8 @@ from ..ports import PortMap
 
 CLOCK = "clk"
 RESET = "rst"
-_SCOPES = ("top.", "$rootio.")
+_PORTS = "$rootio"
+_SCOPES = ("top.", f"{_PORTS}.")
 
 
 class WaveformError(ValueError):
@@ -138,8 +140,9 @@ class Waveform:
         self.nets: dict[str, Net] = {}
         for var in sorted(self._waveform.all_vars(), key=self._is_inside):
             name, width = canonical(var.full_name), var.bitwidth or 0
+            known = self.nets.get(name)
             # Elements of an array have the name of the whole.
-            if width > (self.nets[name].width if name in self.nets else 0):
+            if width > (known.width if known else 0) and not (known and known.scope == _PORTS):
                 scope = var.full_name.removesuffix(var.name).removesuffix(".")
                 self.nets[name] = Net(name, scope, var.name, width, 0, width)
                 self._vars[scope, var.name] = var
@@ -151,7 +154,7 @@ class Waveform:
     def _is_inside(var) -> bool:
         """The ports, which Verilator shows above the top module, are there again inside, among
         others of the same name."""
-        return not var.full_name.startswith("$")
+        return not var.full_name.startswith(_PORTS)
 
     def _divide_ports(self, ports: PortMap) -> None:
         for port, width in ports.widths.items():
@@ -248,14 +251,13 @@ class Waveform:
         """(first clock, clock after the last, value) of each stretch without a change."""
         clocks = self._recorded(clocks)
         changes = self.changes(name)
-        starts = [cycle for cycle, _ in changes]
         runs = []
-        index = bisect_right(starts, clocks.start) - 1
-        while index < len(changes) and starts[index] < clocks.stop:
-            stop = starts[index + 1] if index + 1 < len(changes) else clocks.stop
-            run = (max(starts[index], clocks.start), min(stop, clocks.stop), changes[index][1])
-            runs.append(run)
+        index = bisect_right(changes, clocks.start, key=itemgetter(0)) - 1
+        while index < len(changes) and changes[index][0] < clocks.stop:
+            start, value = changes[index]
             index += 1
+            stop = changes[index][0] if index < len(changes) else clocks.stop
+            runs.append((max(start, clocks.start), min(stop, clocks.stop), value))
         return runs
 
     def values(self, name: str, clocks: range | None = None) -> list[int | None]:

@@ -9,8 +9,10 @@ QUIET = 16
 """Clocks without a change from which on a stretch is folded."""
 
 _KEPT = 4
-_FOLDED = 3.0
-"""A fold keeps this many clocks at either end, and is itself as wide as this many."""
+"""Clocks that a fold leaves at either end."""
+
+_FOLD_CLOCKS, _FOLD_WIDTH = 3.0, 28.0
+"""A fold is as wide as that many clocks, but no wider than this."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,15 @@ class Timescale:
                 here = after - _KEPT
         stretches.append((here, clocks.stop, False))
 
-        sizes = [_FOLDED if folded else stop - start for start, stop, folded in stretches]
-        self.unit = (right - left) / sum(sizes)
+        folds = sum(folded for _, _, folded in stretches)
+        clocks_to_scale = sum(stop - start for start, stop, folded in stretches if not folded)
+        unit = (right - left) / (clocks_to_scale + _FOLD_CLOCKS * folds)
+        fold = min(_FOLD_CLOCKS * unit, _FOLD_WIDTH)
+        self.unit = (right - left - folds * fold) / clocks_to_scale
         """Width of one clock."""
         self.segments: list[Segment] = []
-        for (start, stop, folded), size in zip(stretches, sizes, strict=True):
-            end = left + size * self.unit
+        for start, stop, folded in stretches:
+            end = left + (fold if folded else (stop - start) * self.unit)
             self.segments.append(Segment(start, stop, left, end, folded))
             left = end
         self._starts = [segment.start for segment in self.segments]
