@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -175,10 +176,10 @@ class VerilatedHost:
 
     def __init__(self, design: Design):
         self.design = design
-        self._lib = library(design)
+        self._lib: Any = library(design)
         self._sim = self._lib.irqscope_new()
         self._numbers = {name: i for i, name in enumerate(design.ports.fields)}
-        self._inputs = {
+        self._inputs: Any = {
             name for name, field in design.ports.fields.items() if field.port in design.ports.inputs
         }
         self._view = self._lib.irqscope_view(self._sim)
