@@ -1,1 +1,1 @@
-"""A GICv3 subset: distributor, redistributors with LPIs, ITS, physical and virtual CPU interface."""
+"""A GICv3 subset: distributor, redistributors with LPIs, ITS, CPU interfaces."""

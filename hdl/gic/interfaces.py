@@ -51,7 +51,7 @@ class Deactivate(data.Struct):
 
 
 class LpiOperation(enum.Enum, shape=3):
-    """What an LPI engine is told to do. ``intid`` counts except for INVALIDATE_ALL, MOVE_ALL, SYNC."""
+    """What an LPI engine is told; ``intid`` counts except for INVALIDATE_ALL, MOVE_ALL, SYNC."""
 
     SET = 0  #: make pending
     CLEAR = 1  #: no longer pending
@@ -65,8 +65,7 @@ class LpiOperation(enum.Enum, shape=3):
 class LpiCommand(data.Struct):
     """One command to an LPI engine; ``target`` is a CPU number.
 
-    ``collection`` is unused by the engine today: INVALIDATE_ALL covers every LPI of the CPU,
-    which contains the collection's.
+    INVALIDATE_ALL covers every LPI of the CPU, which contains those of any collection.
     """
 
     operation: LpiOperation
