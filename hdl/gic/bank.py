@@ -103,7 +103,7 @@ def decode_array(m, offset, access, *, first: int, rows: int, routed: bool):
     ``routed``: the frame has the array of routes.
     """
     hit = Signal()
-    arrays = [(BankRegister(i), 1, 2, 0x80 * i) for i in range(1, 8)]
+    arrays: list[tuple] = [(BankRegister(i), 1, 2, 0x80 * i) for i in range(1, 8)]
     arrays += [
         (BankRegister.PRIORITY, 8, 2, GicdRegister.IPRIORITYR),
         (BankRegister.CONFIG, 2, 2, GicdRegister.ICFGR),
@@ -149,7 +149,7 @@ class InterruptBank(wiring.Component):
 
     Which job goes first: acknowledgements, then deactivations, accesses and visits in turn. A
     visit takes in the row's wires, reports what changed to the tap and offers every signalable
-    interrupt to its CPU. A row is visited when a wire of it changed, when a job changed it, and
+    interrupt to its CPU. A row is visited when a wire of it changed, when a job wrote to it, and
     when a CPU lost its candidate (then every row with something signalable).
 
     Latency of an idle bank, in clocks. Call an interrupt *of interest* in a visit when it is
@@ -160,8 +160,8 @@ class InterruptBank(wiring.Component):
     * acknowledgement to the next candidate: 4, plus for its own row and every other row with
       something signalable 3 and one for each interrupt of interest
 
-    Bounds: a visit takes at most ``ROW + 3`` clocks, any other job 2. A change of a wire is taken
-    in within ``(rows + 1) * (ROW + 7)`` clocks, an access is answered within ``2 * ROW + 12``,
+    Bounds: a visit takes at most ``ROW + 3`` clocks, any other job 2. A change of a wire counts
+    within ``(rows + 1) * (ROW + 7)`` clocks, an access is answered within ``2 * ROW + 12``,
     both plus 2 for each acknowledgement meanwhile, of which a CPU can give one per search.
 
     A candidate that is acknowledged is gone in the next clock, and its CPU is offered nothing
@@ -258,40 +258,39 @@ class InterruptBank(wiring.Component):
     def _declare(self):
         rows, cpus = self._rows, self._cpus
         row_shape = range(max(rows, 2))
-        self.dirty = Signal(rows)  # to be visited: something changed
-        self.rescan = Signal(rows)  # to be visited: a CPU lost its candidate
-        self.signalable_rows = Signal(rows)  # something was signalable when last looked at
-
-        self.visited = Signal(row_shape)
+        self._dirty = Signal(rows)  # to be visited: something changed
+        self._rescan = Signal(rows)  # to be visited: a CPU lost its candidate
+        self._signalable_rows = Signal(rows)  # something was signalable when last looked at
+        self._visited = Signal(row_shape)
 
         # The job under way: chosen in PICK, carried out in EXECUTE, a visit goes on in OFFER.
-        self.starting = Signal()
-        self.start_row = Signal(row_shape)
-        self.executing = Signal()
-        self.job = Signal(Job)
-        self.row = Signal(row_shape)
-        self.bit = Signal(range(ROW))
-        self.cpu = Signal(4)
-        self.request = Signal(BankAccess)
-        self.edges = Signal(ROW)
-        self.lines = Signal(ROW)
+        self._starting = Signal()
+        self._start_row = Signal(row_shape)
+        self._executing = Signal()
+        self._job = Signal(Job)
+        self._row = Signal(row_shape)
+        self._bit = Signal(range(ROW))
+        self._cpu = Signal(4)
+        self._request = Signal(BankAccess)
+        self._edges = Signal(ROW)
+        self._lines = Signal(ROW)
 
         # What _compute_row says about the row.
-        self.changes = Signal(ROW)  # pending state that the tap has not been told
-        self.line_changes = Signal(ROW)
-        self.pending = Signal(ROW)
-        self.unmasked = Signal(ROW)  # signalable, were it enabled
-        self.signalable = Signal(ROW)
-        self.new_priorities = Signal(data.ArrayLayout(PRIORITY_BITS, 4))
-        self.new_route = Signal(Route)
-        self.reordered = Signal(ROW)  # interrupts whose priority or route this job changes
+        self._changes = Signal(ROW)  # pending state that the tap has not been told
+        self._line_changes = Signal(ROW)
+        self._pending = Signal(ROW)
+        self._unmasked = Signal(ROW)  # signalable, were it enabled
+        self._signalable = Signal(ROW)
+        self._new_priorities = Signal(data.ArrayLayout(PRIORITY_BITS, 4))
+        self._new_route = Signal(Route)
+        self._reordered = Signal(ROW)  # interrupts whose priority or route this job changes
 
         slot = data.StructLayout({"bit": range(ROW), "row": row_shape, "priority": PRIORITY_BITS})
-        self.found = Signal(cpus)
-        self.best = [Signal(slot, name=f"best_{c}") for c in range(cpus)]
-        self.acknowledged = Signal(cpus)  # and not yet written back
-        self.leaving = Signal(cpus)
-        self.leaving_clocks = Signal(8)
+        self._found = Signal(cpus)
+        self._best = [Signal(slot, name=f"best_{c}") for c in range(cpus)]
+        self._acknowledged = Signal(cpus)  # and not yet written back
+        self._leaving = Signal(cpus)
+        self._leaving_clocks = Signal(8)
 
     def _storage(self, m):
         rows = [{"edge": (1 << self._software) - 1}] + [{}] * (self._rows - 1)
@@ -299,36 +298,36 @@ class InterruptBank(wiring.Component):
         m.submodules.priorities = priorities = memory.Memory(
             shape=data.ArrayLayout(PRIORITY_BITS, 4), depth=self._rows * ROW // 4, init=[]
         )
-        self.rows_read, self.rows_write = rows.read_port(), rows.write_port()
-        self.priority_read, self.priority_write = priorities.read_port(), priorities.write_port()
+        self._rows_read, self._rows_write = rows.read_port(), rows.write_port()
+        self._priority_read, self._priority_write = priorities.read_port(), priorities.write_port()
         m.d.comb += [
-            self.rows_read.addr.eq(self.start_row),
+            self._rows_read.addr.eq(self._start_row),
             # The row as it was stays readable while a visit offers its interrupts.
-            self.rows_read.en.eq(self.starting),
-            self.rows_write.addr.eq(self.row),
-            self.rows_write.en.eq(self.executing),
-            self.priority_write.addr.eq(self.request.index),
-            self.priority_write.data.eq(self.new_priorities),
+            self._rows_read.en.eq(self._starting),
+            self._rows_write.addr.eq(self._row),
+            self._rows_write.en.eq(self._executing),
+            self._priority_write.addr.eq(self._request.index),
+            self._priority_write.data.eq(self._new_priorities),
         ]
-        self.target = Signal(8)
-        self.target_exists = Signal(init=1)
+        self._target = Signal(8)
+        self._target_exists = Signal(init=1)
         if self._routed:
             m.submodules.routes = routes = memory.Memory(
                 shape=Route, depth=self._rows * ROW, init=[]
             )
-            self.route_read, self.route_write = routes.read_port(), routes.write_port()
-            route = self.route_read.data
+            self._route_read, self._route_write = routes.read_port(), routes.write_port()
+            route = self._route_read.data
             m.d.comb += [
-                self.target.eq(route.aff0),
-                self.target_exists.eq(~(route.aff1 | route.aff2 | route.aff3).any()),
-                self.route_write.addr.eq(self.request.index),
-                self.route_write.data.eq(self.new_route),
+                self._target.eq(route.aff0),
+                self._target_exists.eq(~(route.aff1 | route.aff2 | route.aff3).any()),
+                self._route_write.addr.eq(self._request.index),
+                self._route_write.data.eq(self._new_route),
             ]
 
     def _compute_row(self, m):
         """The row after the job and what follows from it; stays valid during a visit."""
-        old, new = self.rows_read.data, Signal(Row)
-        request = self.request
+        old, new = self._rows_read.data, Signal(Row)
+        request = self._request
         lanes, written = Signal(ROW), Signal(ROW)
         one = Signal(ROW)
         fresh = Signal(ROW)
@@ -338,30 +337,30 @@ class InterruptBank(wiring.Component):
                 Cat(lane.replicate(8) for lane in request.select) & request.write.replicate(ROW)
             ),
             written.eq(request.data & lanes),
-            one.eq(1 << self.bit),
+            one.eq(1 << self._bit),
             # An SGI that is in group 0 here is not raised by a group 1 request.
-            fresh.eq(self.edges & old.edge & (old.group | ~software)),
+            fresh.eq(self._edges & old.edge & (old.group | ~software)),
             new.eq(old),
             new.latch.eq(old.latch | fresh),
-            self.pending.eq(new.latch | (self.lines & ~new.edge)),
-            self.unmasked.eq(self.pending & new.group & ~new.active),
-            self.signalable.eq(self.unmasked & new.enable),
-            self.changes.eq(self.pending ^ old.reported),
-            self.line_changes.eq((self.lines ^ old.line) & ~software),
-            self.rows_write.data.eq(new),
+            self._pending.eq(new.latch | (self._lines & ~new.edge)),
+            self._unmasked.eq(self._pending & new.group & ~new.active),
+            self._signalable.eq(self._unmasked & new.enable),
+            self._changes.eq(self._pending ^ old.reported),
+            self._line_changes.eq((self._lines ^ old.line) & ~software),
+            self._rows_write.data.eq(new),
         ]
-        with m.Switch(self.job):
+        with m.Switch(self._job):
             with m.Case(Job.VISIT):
-                m.d.comb += [new.line.eq(self.lines), new.reported.eq(self.pending)]
+                m.d.comb += [new.line.eq(self._lines), new.reported.eq(self._pending)]
             with m.Case(Job.ACKNOWLEDGE):
                 m.d.comb += [
                     # An edge not taken in before is one more event.
                     new.latch.eq((old.latch & ~one) | fresh),
                     new.active.eq(old.active | one),
-                    new.reported.eq((old.reported & ~one) | (one & self.lines & ~old.edge)),
+                    new.reported.eq((old.reported & ~one) | (one & self._lines & ~old.edge)),
                 ]
             with m.Case(Job.DEACTIVATE):
-                foreign = ~self.target_exists | (self.target != self.cpu)
+                foreign = ~self._target_exists | (self._target != self._cpu)
                 with m.If(~(self.lose_foreign & foreign)):
                     m.d.comb += new.active.eq(old.active & ~one)
             with m.Case(Job.ACCESS), m.Switch(request.register):
@@ -387,20 +386,20 @@ class InterruptBank(wiring.Component):
 
     def _compute_answer(self, m):
         """What an access reads, and the words that it writes beside the row."""
-        old, request = self.rows_read.data, self.request
+        old, request = self._rows_read.data, self._request
         lanes = request.select & request.write.replicate(4)
-        is_access = self.executing & (self.job == Job.ACCESS)
+        is_access = self._executing & (self._job == Job.ACCESS)
         read = Signal(32)
-        for i, priority in enumerate(self.new_priorities):
+        for i, priority in enumerate(self._new_priorities):
             top = request.data[8 * i + 8 - PRIORITY_BITS : 8 * i + 8]
-            m.d.comb += priority.eq(Mux(lanes[i], top, self.priority_read.data[i]))
+            m.d.comb += priority.eq(Mux(lanes[i], top, self._priority_read.data[i]))
         with m.Switch(request.register):
             with m.Case(BankRegister.GROUP):
                 m.d.comb += read.eq(old.group)
             with m.Case(BankRegister.SET_ENABLE, BankRegister.CLEAR_ENABLE):
                 m.d.comb += read.eq(old.enable)
             with m.Case(BankRegister.SET_PENDING, BankRegister.CLEAR_PENDING):
-                m.d.comb += read.eq(self.pending)
+                m.d.comb += read.eq(self._pending)
             with m.Case(BankRegister.SET_ACTIVE, BankRegister.CLEAR_ACTIVE):
                 m.d.comb += read.eq(old.active)
             with m.Case(BankRegister.CONFIG):
@@ -409,23 +408,23 @@ class InterruptBank(wiring.Component):
             with m.Case(BankRegister.PRIORITY):
                 pad = Const(0, 8 - PRIORITY_BITS)
                 m.d.comb += [
-                    read.eq(Cat(Cat(pad, self.priority_read.data[i]) for i in range(4))),
-                    self.priority_write.en.eq(is_access),
+                    read.eq(Cat(Cat(pad, self._priority_read.data[i]) for i in range(4))),
+                    self._priority_write.en.eq(is_access),
                 ]
                 for i in range(4):
-                    changed = self.new_priorities[i] != self.priority_read.data[i]
+                    changed = self._new_priorities[i] != self._priority_read.data[i]
                     for j in range(ROW // 4):
                         mine = request.index[:3] == j
-                        m.d.comb += self.reordered[4 * j + i].eq(changed & mine)
+                        m.d.comb += self._reordered[4 * j + i].eq(changed & mine)
             if self._routed:
                 with m.Case(BankRegister.ROUTE, BankRegister.ROUTE_HIGH):
-                    route = self.route_read.data
+                    route = self._route_read.data
                     high = request.register == BankRegister.ROUTE_HIGH
                     m.d.comb += [
                         read.eq(Mux(high, route.aff3, Cat(route.aff0, route.aff1, route.aff2))),
-                        self.route_write.en.eq(is_access),
-                        self.reordered.eq((self.new_route != route) << request.index[:5]),
-                        self.new_route.eq(route),
+                        self._route_write.en.eq(is_access),
+                        self._reordered.eq((self._new_route != route) << request.index[:5]),
+                        self._new_route.eq(route),
                     ]
                     for name, lane, word in (
                         ("aff0", 0, 0),
@@ -435,14 +434,14 @@ class InterruptBank(wiring.Component):
                     ):
                         with m.If(lanes[lane] & (high == word)):
                             byte = request.data[8 * lane : 8 * lane + 8]
-                            m.d.comb += self.new_route[name].eq(byte)
+                            m.d.comb += self._new_route[name].eq(byte)
         m.d.sync += [
             self.answer.valid.eq(is_access),
             self.answer.data.eq(Mux(request.write, 0, read)),
         ]
 
     def _sequence(self, m):
-        attention = self.dirty | self.rescan
+        attention = self._dirty | self._rescan
         visit_row = self._next_row(m, attention)
         # In turn: deactivation, access, visit.
         m.submodules.turns = turns = FairArbiter(3)
@@ -450,82 +449,83 @@ class InterruptBank(wiring.Component):
             Cat(self.deactivate.valid, self.access.valid, attention.any())
         )
         patience = Signal(range(2 * self._rows + 1))
-        any_acknowledged = self.acknowledged.any()
+        any_acknowledged = self._acknowledged.any()
         work = Signal(ROW)
         offered, offered_bit = Signal(), Signal(range(ROW))
         work_bit = _lowest(m, work, "work_bit")
         deactivated_row = self.deactivate.p.index[5:]
 
-        with m.If(self.leaving_clocks != 0):
-            m.d.sync += self.leaving_clocks.eq(self.leaving_clocks - 1)
+        with m.If(self._leaving_clocks != 0):
+            m.d.sync += self._leaving_clocks.eq(self._leaving_clocks - 1)
         with m.If(~self.searching.any()):
             m.d.sync += patience.eq(2 * self._rows)
         m.d.sync += offered.eq(0)
 
         with m.FSM():
             with m.State("PICK"):
-                with m.If((~any_acknowledged & ~self.rescan.any()) | (patience == 0)):
+                with m.If((~any_acknowledged & ~self._rescan.any()) | (patience == 0)):
                     m.d.sync += self.searching.eq(0)
-                with m.If(self.leaving.any() & (self.leaving_clocks == 0)):
-                    m.d.sync += self.rescan.eq(self.rescan | self.signalable_rows)
+                with m.If(self._leaving.any() & (self._leaving_clocks == 0)):
+                    m.d.sync += self._rescan.eq(self._rescan | self._signalable_rows)
                     for c in range(self._cpus):
-                        with m.If(self.leaving[c]):
+                        with m.If(self._leaving[c]):
                             self._withdraw(m, c)
                 with m.Elif(any_acknowledged):
-                    cpu = _lowest(m, self.acknowledged, "acknowledged_cpu")
-                    for c, best in enumerate(self.best):
+                    cpu = _lowest(m, self._acknowledged, "acknowledged_cpu")
+                    for c, best in enumerate(self._best):
                         with m.If(cpu == c):
                             self._start(m, Job.ACKNOWLEDGE, best.row)
-                            m.d.sync += [self.bit.eq(best.bit), self.acknowledged[c].eq(0)]
+                            m.d.sync += [self._bit.eq(best.bit), self._acknowledged[c].eq(0)]
                 with m.Elif(turns.grant[0]):
                     m.d.comb += [turns.taken.eq(1), self.deactivate.ready.eq(1)]
                     m.d.sync += [
-                        self.bit.eq(self.deactivate.p.index[:5]),
-                        self.cpu.eq(self.deactivate.p.cpu),
+                        self._bit.eq(self.deactivate.p.index[:5]),
+                        self._cpu.eq(self.deactivate.p.cpu),
                     ]
                     with m.If(deactivated_row < self._rows):
                         self._start(m, Job.DEACTIVATE, deactivated_row)
                 with m.Elif(turns.grant[1]):
                     m.d.comb += [turns.taken.eq(1), self.access.ready.eq(1)]
-                    m.d.sync += self.request.eq(self.access.payload)
+                    m.d.sync += self._request.eq(self.access.payload)
                     self._start(m, Job.ACCESS, self._row_of(m, self.access.payload))
                 with m.Elif(turns.grant[2]):
                     m.d.comb += turns.taken.eq(1)
                     self._start(m, Job.VISIT, visit_row)
                     m.d.sync += [
-                        self.visited.eq(visit_row),
-                        self.dirty.bit_select(visit_row, 1).eq(0),
-                        self.rescan.bit_select(visit_row, 1).eq(0),
+                        self._visited.eq(visit_row),
+                        self._dirty.bit_select(visit_row, 1).eq(0),
+                        self._rescan.bit_select(visit_row, 1).eq(0),
                     ]
                     with m.If(self.searching.any() & (patience != 0)):
                         m.d.sync += patience.eq(patience - 1)
                 # Read beside the row: what the job may need of the other memories.
-                m.d.comb += self.priority_read.addr.eq(self.access.p.index)
+                m.d.comb += self._priority_read.addr.eq(self.access.p.index)
                 if self._routed:
                     index = Mux(turns.grant[1], self.access.p.index, self.deactivate.p.index)
-                    m.d.comb += self.route_read.addr.eq(index)
+                    m.d.comb += self._route_read.addr.eq(index)
 
             with m.State("EXECUTE"):
-                m.d.comb += self.executing.eq(1)
+                m.d.comb += self._executing.eq(1)
                 self._reconsider(m)
                 m.d.sync += [
-                    self.signalable_rows.bit_select(self.row, 1).eq(self.signalable.any()),
-                    work.eq(self.signalable | self.changes | self.line_changes),
+                    self._signalable_rows.bit_select(self._row, 1).eq(self._signalable.any()),
+                    work.eq(self._signalable | self._changes | self._line_changes),
                 ]
-                with m.If(self.job == Job.VISIT):
+                with m.If(self._job == Job.VISIT):
                     m.next = "OFFER"
                 with m.Else():
-                    m.d.sync += self.dirty.bit_select(self.row, 1).eq(1)
                     m.next = "PICK"
+                    with m.If((self._job != Job.ACCESS) | self._request.write):
+                        m.d.sync += self._dirty.bit_select(self._row, 1).eq(1)
 
             with m.State("OFFER"):
-                m.d.comb += self.priority_read.addr.eq(Cat(work_bit[2:], self.row))
+                m.d.comb += self._priority_read.addr.eq(Cat(work_bit[2:], self._row))
                 if self._routed:
-                    m.d.comb += self.route_read.addr.eq(Cat(work_bit, self.row))
+                    m.d.comb += self._route_read.addr.eq(Cat(work_bit, self._row))
                 with m.If(work.any()):
                     m.d.sync += [
                         work.eq(work & (work - 1)),
-                        offered.eq(self.signalable.bit_select(work_bit, 1)),
+                        offered.eq(self._signalable.bit_select(work_bit, 1)),
                         offered_bit.eq(work_bit),
                     ]
                     self._report(m, work_bit)
@@ -539,12 +539,12 @@ class InterruptBank(wiring.Component):
         if self._rows == 1:
             return Const(0, 1)
         behind = Signal(self._rows)
-        m.d.comb += behind.eq(attention & ~((2 << self.visited) - 1))
+        m.d.comb += behind.eq(attention & ~((2 << self._visited) - 1))
         first = _lowest(m, attention, "first_row")
         return Mux(behind.any(), _lowest(m, behind, "first_row_behind"), first)
 
     def _row_of(self, m, access):
-        row = Signal.like(self.row)
+        row = Signal.like(self._row)
         m.d.comb += row.eq(access.index)
         with m.Switch(access.register):
             with m.Case(BankRegister.PRIORITY):
@@ -556,45 +556,45 @@ class InterruptBank(wiring.Component):
         return row
 
     def _start(self, m, job, row):
-        m.d.comb += [self.starting.eq(1), self.start_row.eq(row)]
-        m.d.sync += [self.job.eq(job), self.row.eq(row)]
+        m.d.comb += [self._starting.eq(1), self._start_row.eq(row)]
+        m.d.sync += [self._job.eq(job), self._row.eq(row)]
         m.next = "EXECUTE"
 
     def _withdraw(self, m, c):
-        m.d.sync += [self.found[c].eq(0), self.leaving[c].eq(0), self.searching[c].eq(1)]
+        m.d.sync += [self._found[c].eq(0), self._leaving[c].eq(0), self.searching[c].eq(1)]
 
     def _reconsider(self, m):
         """Whether a candidate survives what the job does to its row."""
-        accessing = self.job == Job.ACCESS
-        disabling = accessing & (self.request.register == BankRegister.CLEAR_ENABLE)
+        accessing = self._job == Job.ACCESS
+        disabling = accessing & (self._request.register == BankRegister.CLEAR_ENABLE)
         lost = Signal(self._cpus)
-        for c, best in enumerate(self.best):
+        for c, best in enumerate(self._best):
             bit = best.bit
             linger = Signal(name=f"linger_{c}")
             m.d.comb += linger.eq(
-                self.unmasked.bit_select(bit, 1)
-                & (self.leaving[c] | (disabling & (self.withdraw_distance != 0)))
+                self._unmasked.bit_select(bit, 1)
+                & (self._leaving[c] | (disabling & (self.withdraw_distance != 0)))
             )
-            with m.If(self.found[c] & (best.row == self.row)):
-                with m.If(accessing & self.reordered.bit_select(bit, 1)):
+            with m.If(self._found[c] & (best.row == self._row)):
+                with m.If(accessing & self._reordered.bit_select(bit, 1)):
                     m.d.comb += lost[c].eq(1)
-                with m.Elif(self.signalable.bit_select(bit, 1)):
-                    m.d.sync += self.leaving[c].eq(0)
+                with m.Elif(self._signalable.bit_select(bit, 1)):
+                    m.d.sync += self._leaving[c].eq(0)
                 with m.Elif(linger):
-                    m.d.sync += self.leaving[c].eq(1)
-                    with m.If(~self.leaving[c]):
-                        m.d.sync += self.leaving_clocks.eq(self.withdraw_distance)
+                    m.d.sync += self._leaving[c].eq(1)
+                    with m.If(~self._leaving[c]):
+                        m.d.sync += self._leaving_clocks.eq(self.withdraw_distance)
                 with m.Else():
                     m.d.comb += lost[c].eq(1)
             with m.If(lost[c]):
                 self._withdraw(m, c)
-        with m.If(lost.any() | (self.job == Job.ACKNOWLEDGE)):
-            m.d.sync += self.rescan.eq(self.rescan | self.signalable_rows | (1 << self.row))
+        with m.If(lost.any() | (self._job == Job.ACKNOWLEDGE)):
+            m.d.sync += self._rescan.eq(self._rescan | self._signalable_rows | (1 << self._row))
 
     def _report(self, m, bit):
-        intid = Cat(bit, (self.row + self._first_row)[:5])
-        with m.If(self.changes.bit_select(bit, 1)):
-            with m.If(self.pending.bit_select(bit, 1)):
+        intid = Cat(bit, (self._row + self._first_row)[:5])
+        with m.If(self._changes.bit_select(bit, 1)):
+            with m.If(self._pending.bit_select(bit, 1)):
                 m.d.comb += tap_event(
                     self.pending_tap, EventKind.PENDING_SET, unit=self._unit, id=intid
                 )
@@ -602,22 +602,22 @@ class InterruptBank(wiring.Component):
                 m.d.comb += tap_event(
                     self.pending_tap, EventKind.PENDING_CLEARED, unit=self._unit, id=intid
                 )
-        with m.If(self.line_changes.bit_select(bit, 1)):
-            level = self.lines.bit_select(bit, 1)
+        with m.If(self._line_changes.bit_select(bit, 1)):
+            level = self._lines.bit_select(bit, 1)
             m.d.comb += tap_event(
                 self.wire_tap, EventKind.WIRE, unit=self._unit, id=intid, data=level
             )
 
     def _offer(self, m, bit):
-        priority = self.priority_read.data.as_value().word_select(bit[:2], PRIORITY_BITS)
-        rank = Cat(bit, self.row, priority)
-        for c, best in enumerate(self.best):
-            mine = self.target_exists & (self.target == c)
-            better = ~self.found[c] | (rank <= best.as_value())
+        priority = self._priority_read.data.as_value().word_select(bit[:2], PRIORITY_BITS)
+        rank = Cat(bit, self._row, priority)
+        for c, best in enumerate(self._best):
+            mine = self._target_exists & (self._target == c)
+            better = ~self._found[c] | (rank <= best.as_value())
             # The place of an acknowledged candidate stays as it is until it was written back.
-            taken = self.acknowledged[c] | self.acknowledge[c].valid
+            taken = self._acknowledged[c] | self.acknowledge[c].valid
             with m.If(mine & better & ~taken):
-                m.d.sync += [best.eq(rank), self.found[c].eq(1), self.leaving[c].eq(0)]
+                m.d.sync += [best.eq(rank), self._found[c].eq(1), self._leaving[c].eq(0)]
 
     def _watch_wires(self, m):
         previous, risen = Signal.like(self.wires), Signal.like(self.wires)
@@ -626,28 +626,28 @@ class InterruptBank(wiring.Component):
         m.d.sync += [previous.eq(self.wires), risen.eq(risen | rise)]
         for r in range(self._rows):
             mine = slice(ROW * r, ROW * (r + 1))
-            with m.If(self.starting & (self.start_row == r)):
+            with m.If(self._starting & (self._start_row == r)):
                 m.d.sync += [
-                    self.edges.eq(risen[mine]),
-                    self.lines.eq(previous[mine]),
+                    self._edges.eq(risen[mine]),
+                    self._lines.eq(previous[mine]),
                     risen[mine].eq(rise[mine]),
                 ]
             with m.If(changed[mine].any()):
-                m.d.sync += self.dirty[r].eq(1)
+                m.d.sync += self._dirty[r].eq(1)
 
     def _acknowledge(self, m):
         """Comes last: an acknowledgement wins over whatever else happens to the candidate."""
-        for c, best in enumerate(self.best):
+        for c, best in enumerate(self._best):
             m.d.comb += [
-                self.candidate[c].valid.eq(self.found[c] & ~self.searching[c]),
+                self.candidate[c].valid.eq(self._found[c] & ~self.searching[c]),
                 self.candidate[c].intid.eq(Cat(best.bit, (best.row + self._first_row)[:5])),
                 self.candidate[c].priority.eq(best.priority << (8 - PRIORITY_BITS)),
             ]
             with m.If(self.acknowledge[c].valid):
                 m.d.sync += [
-                    self.found[c].eq(0),
-                    self.leaving[c].eq(0),
-                    self.acknowledged[c].eq(1),
+                    self._found[c].eq(0),
+                    self._leaving[c].eq(0),
+                    self._acknowledged[c].eq(1),
                     self.searching[c].eq(1),
                 ]
-        m.d.comb += self.withdrawing.eq(self.leaving.any())
+        m.d.comb += self.withdrawing.eq(self._leaving.any())

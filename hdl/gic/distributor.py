@@ -57,6 +57,9 @@ class Distributor(wiring.Component):
     * GICD_CTLR.RWP is high while a candidate whose enable bit, or whose group, has been cleared
       may still be acknowledged: ``withdraw_distance`` clocks.
 
+    Area with 2 CPUs, on iCE40: 32 SPIs about 2,800 LUTs and 1,150 flip-flops, 64 SPIs 3,300 and
+    1,450, 960 SPIs 8,200 and 3,150 and 24 block RAMs.
+
     Any lane combination of any word is answered without an error; only the selected lanes count.
     What is not implemented reads zero and ignores writes: everything about INTIDs that do not
     exist, the Secure twins, IGRPMODR, ITARGETSR, SGIR, STATUSR, and in CTLR all but EnableGrp0,

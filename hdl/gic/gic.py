@@ -29,6 +29,9 @@ class Gic(wiring.Component):
     An SGI reaches its targets in the clock in which SGI1R is executed. The maintenance interrupt
     of a CPU and its wire ``ppis[cpu][9]`` share PPI 25.
 
+    Latencies of an idle system, in clocks: wire of an SPI or PPI to ``irq`` 6, write of SGI1R
+    taken to ``irq`` of a target 7, IAR1 taken to its answer 2.
+
     Parameters
     ----------
     cpus : int

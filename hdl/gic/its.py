@@ -129,23 +129,26 @@ class Its(wiring.Component):
 
     Time
     ----
-    In clocks; b = one bus access from request to response (2 for a RAM alone, about 6 through an
-    idle interconnect), d = ``link_distance`` + ``translation_distance``:
+    In clocks; b = one bus access, request and response included (2 for a RAM alone, 4 through an
+    idle interconnect), d = ``translation_distance`` + ``link_distance``:
 
     ===================================  =========================================================
     register access                      answered 2 after it was taken
-    TRANSLATER write                     answered 2 after it was taken, while fewer than four
-                                         messages wait; then not before the first has left, which
-                                         takes a walk and what its link takes, and no longer:
-                                         nothing behind a link ever waits for a bus write
-    message taken -> link's far end      6 + d when cached; 15 + 4 b + d otherwise
-    one message after the other          every 2 (cached)
-    fetch and decode                     20 + 8 b, in every command
-    then, if nothing else is under way   MAPD 7 + 2 b, MAPC 7 + b, MAPTI 8 + 3 b,
-                                         INT, CLEAR, INV 11 + 4 b, INVALL 8 + b,
-                                         DISCARD 17 + 7 b, MOVI 21 + 8 b, MOVALL 3, SYNC 5 + link
-                                         and engine
+    TRANSLATER write                     the same while fewer than four messages wait; otherwise
+                                         when the first of them has left: a walk and its link's
+                                         time. Nothing behind a link waits for the frames, so that
+                                         time is bounded
+    message taken -> at its LPI engine   5 + d when cached, 11 + 4 b + d otherwise; 2 more to the
+                                         engine's candidate
+    messages in a row, cached            one every 2; one every 3 through the frames
+    a command: fetching it               12 + 8 b
+    and then                             MAPD 6 + 2 b (V=0: 6 + b), MAPC 6 + b, MAPTI 7 + 3 b,
+                                         MOVI 18 + 8 b, INT, CLEAR, INV 9 + 4 b, INVALL 7 + b,
+                                         DISCARD 14 + 7 b, MOVALL 3, SYNC 7 + d, more if its
+                                         engine has work
     ===================================  =========================================================
+
+    So with b = 2 a MOVI with its SYNC takes 97 clocks, and a cached message 7 to the candidate.
 
     Parameters
     ----------

@@ -102,10 +102,10 @@ class TableUnit(wiring.Component):
     no sense counts as unmapped. A bus error, or an address beyond the bus or in a ``forbidden``
     region, is MEMORY_FAULT. Nothing is written unless all checks have passed.
 
-    Clocks, with b = clocks of one bus access from request to response: READ 4 + 2 b; TRANSLATE
-    7 + 4 b; COLLECTION 4 + b; MAP_DEVICE 4 + 2 b (unmap: 4 + b); MAP_COLLECTION 4 + b; MAP_EVENT
-    and UNMAP_EVENT 5 + 3 b; to which the other client's operation under way may add its own. The
-    clients take turns.
+    Clocks, with b = clocks of one bus access, those of the request and of the response included:
+    READ 3 + 2 b; TRANSLATE 5 + 4 b; COLLECTION 3 + b; MAP_DEVICE 3 + 2 b (unmap: 3 + b);
+    MAP_COLLECTION 3 + b; MAP_EVENT and UNMAP_EVENT 4 + 3 b; to which the other client's operation
+    under way may add its own. The clients take turns.
 
     Members
     -------

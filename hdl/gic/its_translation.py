@@ -37,7 +37,7 @@ class TranslationUnit(wiring.Component):
     the window in which a command can overtake it: ``distance`` widens it.
 
     Clocks from message taken to departure offered, nothing else under way: 3 when the translation
-    is cached, 2 + a TRANSLATE of :class:`TableUnit` + 2 otherwise; ``distance`` more. Cached
+    is cached, 4 + a TRANSLATE of :class:`TableUnit` otherwise; ``distance`` more. Cached
     translations follow each other every 2 clocks. Whatever cannot be translated is dropped,
     counted, and reported on the tap with the reason.
 

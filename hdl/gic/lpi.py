@@ -141,14 +141,14 @@ class LpiEngine(wiring.Component):
     6 above) and B = clocks of one bus access, in clocks:
 
     ===========================================  ===============================================
-    SET taken -> candidate                       2 when idle and property known; else B + 3 more
+    SET taken -> candidate                       2 when idle and property known; otherwise B + 3
     SETs in a row, properties known              one every 2 to L + 1
     acknowledge -> next candidate                2 L + 3, plus the job under way
     INVALIDATE, first SET                        B + L + 4
     INVALIDATE_ALL                               lpis / 4, and 2 B + 2 L + 8 for each pending LPI
     MOVE_ALL                                     lpis / 4, and a hand-over for each pending LPI
     ``lpi_enable`` rises                         lpis / 8; without ``lpi_pending_zero`` (B + 8) *
-                                                 lpis / 32 more, and B + L + 4 for each pending
+                                                 lpis / 32 more, and B + L + 12 for each pending
     ``lpi_enable`` falls                         the job under way, then (B + 9) * lpis / 32
     ===========================================  ===============================================
 
@@ -241,6 +241,7 @@ class LpiEngine(wiring.Component):
         m.submodules.tree = tree = PriorityTree(self._lpis)
         rows = tree.rows
         words = -(-self._lpis // 32)
+        last_lanes = (1 << (self._lpis - 32 * (words - 1) + 7) // 8) - 1  # of the last word
         s = _State(rows * RADIX, words)
         live = Signal()
         m.d.comb += live.eq(s.open & self.lpi_enable)
@@ -291,16 +292,24 @@ class LpiEngine(wiring.Component):
         with m.If(command_valid & command_ready):
             m.d.sync += direct_was_last.eq(use_direct)
 
-        bits_intid = Signal(17)
-
-        def exists(intid):
-            """Whether ``intid`` is an LPI of this engine."""
-            limit = Mux(
+        def named(intid):
+            """Whether ``intid`` is below 2 ** (id_bits + 1); without 14 bits there are no LPIs."""
+            return Mux(
                 s.id_bits >= 15,
                 1,
                 Mux(s.id_bits == 14, ~intid[15], (s.id_bits == 13) & (intid[14:] == 0)),
             )
-            return (intid >= FIRST_LPI) & (intid < FIRST_LPI + self._lpis) & limit
+
+        def exists(intid):
+            """Whether ``intid`` is an LPI of this engine."""
+            return (intid >= FIRST_LPI) & (intid < FIRST_LPI + self._lpis) & named(intid)
+
+        bits_intid = Signal(17)
+        word_intid = Signal(17)
+        m.d.comb += [
+            bits_intid.eq(FIRST_LPI + s.bits_lpi),
+            word_intid.eq(FIRST_LPI + (s.word << 5)),
+        ]
 
         def lpi_of(intid):
             return Cat(intid[:13], (intid[13:] - 1)[:3])
@@ -339,13 +348,17 @@ class LpiEngine(wiring.Component):
                     s.property_base + s.job_lpi,
                 )
             ),
+            # The pending table ends where INTIDs do: beyond it is somebody else's memory.
             refused.eq(
-                address[ADDRESS_BITS]
+                (pending_word & ~named(word_intid))
+                | address[ADDRESS_BITS]
                 | Cat(region.covers(address[:ADDRESS_BITS]) for region in self._forbidden).any()
             ),
             self.bus.request.p.address.eq(Cat(Const(0, 2), address[2:ADDRESS_BITS])),
             self.bus.request.p.data.eq(s.bits),
-            self.bus.request.p.select.eq(0b1111),
+            self.bus.request.p.select.eq(
+                Mux(pending_word & (s.word == words - 1), last_lanes, 0b1111)
+            ),
             self.bus.request.p.requester.id.eq(self._index),
             self.bus.request.p.requester.kind.eq(RequesterKind.CONTROLLER),
         ]
@@ -410,7 +423,6 @@ class LpiEngine(wiring.Component):
                             m.next = "LOAD"
                     with m.Elif(s.bits[0]):
                         m.d.sync += [s.bits.eq(s.bits >> 1), s.bits_lpi.eq(s.bits_lpi + 1)]
-                        m.d.comb += bits_intid.eq(FIRST_LPI + s.bits_lpi)
                         with m.If(exists(bits_intid)):
                             begin(Job.SET, s.bits_lpi)
                     with m.Elif(s.bits[:8] == 0):

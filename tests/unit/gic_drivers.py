@@ -3,15 +3,17 @@
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
+from hdl.bus import RequesterKind
 from hdl.registers.sysreg import SystemRegister
 from hdl.tap import EventKind
 
 ANSWER_BOUND = 600
 
 
-def run(dut, *testbenches, taps=()):
+def run(dut, *testbenches, taps=(), background=()):
     """Simulates ``dut`` until every testbench has ended; returns the records of ``taps``.
 
+    Those in ``background`` need not end.
     ``taps`` is a sequence of tap channels; the result lists ``(channel, kind, unit, id, data)``.
     """
     m = Module()
@@ -29,6 +31,8 @@ def run(dut, *testbenches, taps=()):
 
     for testbench in testbenches:
         simulator.add_testbench(lingering(testbench))
+    for testbench in background:
+        simulator.add_testbench(testbench, background=True)
     events = []
 
     def watch(number, tap):
@@ -73,10 +77,10 @@ async def transfer(ctx, port, payload, *, bound=ANSWER_BOUND):
 class Frame:
     """A bus target as software sees it. Errors fail the test; no access may end in one."""
 
-    def __init__(self, ctx, port, requester=0):
+    def __init__(self, ctx, port, requester=0, kind=RequesterKind.CPU):
         self._ctx = ctx
         self._port = port
-        self._requester = {"id": requester}
+        self._requester = {"id": requester, "kind": kind}
         self.clocks = 0
 
     async def _access(self, address, write, data=0, select=0xF):

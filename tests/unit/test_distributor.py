@@ -696,21 +696,112 @@ def test_960_spis_are_as_quick_when_idle_and_bounded_when_not():
     scenario(body, cpus=1, spis=960)
 
 
+def test_a_wire_is_noticed_in_bounded_time_whatever_else_goes_on():
+    """Software reads and deactivates without pause while other wires toggle in every clock."""
+    dut = Distributor(cpus=2, spis=64)
+    started, waits = [], []
+    others = 0x0000_0000_FFFF_FF00
+
+    async def software(ctx):
+        d = Actor(ctx, dut)
+        await d.start([])
+        await d.write(Gicd.IGROUPR + 8, 0xFFFF_FFFF)
+        await d.write(Gicd.ISENABLER + 8, 0xFFFF_FFFF)
+        started.append(True)
+        while len(waits) < 8:
+            await d.read(Gicd.ISPENDR + 4)
+            assert d.frame.clocks <= 2 * 32 + 14
+
+    async def deactivator(ctx):
+        while len(waits) < 8:
+            await Actor(ctx, dut).deactivate(33, cpu=1)
+
+    async def wires(ctx):
+        d = Actor(ctx, dut)
+        while not started:
+            await ctx.tick()
+        while len(waits) < 8:
+            for level in (1, 0):
+                d.wire(95, level)
+                clocks = 0
+                while (d.best(0) == 95) != level:
+                    ctx.set(dut.wires, ctx.get(dut.wires) ^ others)
+                    await ctx.tick()
+                    clocks += 1
+                    assert clocks <= (2 + 1) * (32 + 7)
+                waits.append(clocks)
+
+    run(dut, software, deactivator, wires)
+    assert max(waits) > 20, "there was something to wait for"
+
+
 def test_a_neighbour_that_never_rests_cannot_hide_an_interrupt_for_ever():
-    """Another CPU withdraws its own candidate again and again while 90 is being searched."""
+    """Another CPU loses its candidate 70 again and again while the next after 50 is searched.
+
+    Every row has something signalable, for a CPU that does not exist, so that a search takes
+    long: 30 visits of 4 clocks. After 60 visits it must have ended, whatever the other's rhythm.
+    """
+    waits = []
 
     async def body(d):
-        await d.start(range(32, 96))
-        await d.route(40, 1)
-        for intid in (50, 90):
-            await d.bit(Gicd.ISPENDR, intid, 1)
+        for row in range(1, 31):
+            await d.write(Gicd.IGROUPR + 4 * row, 0xFFFF_FFFF)
+            await d.write(Gicd.ISENABLER + 4 * row, 0xFFFF_FFFF)
+            await d.route(32 * row, 5)
+            await d.bit(Gicd.ISPENDR, 32 * row, 1)
+        await d.start([])
+        await d.route(70, 1)
+        await d.bit(Gicd.ISPENDR, 90, 1)
+
+        async def disturb(rhythm):
+            """70 stops being pending and is again, before its row can be visited in between."""
+            clocks = rhythm
+            for register in (Gicd.ICPENDR, Gicd.ISPENDR):
+                await d.bit(register, 70, 1)
+                clocks += d.frame.clocks + 1
+            await d.settle(rhythm)
+            return clocks
+
+        for rhythm in range(20, 60, 4):
+            await d.bit(Gicd.ISPENDR, 50, 1)
+            await d.settle(400)
+            for _ in range(8):
+                await disturb(rhythm)
+            await d.acknowledge(50)
+            await d.bit(Gicd.ICACTIVER, 50, 1)
+            clocks = 0
+            while d.best(0) is None and clocks < 2000:
+                clocks += await disturb(rhythm)
+            waits.append(clocks)
+
+    scenario(body, spis=960)
+    assert max(waits) < 60 * 5 + 80
+
+
+@pytest.mark.parametrize("clock", range(-8, 3))
+def test_the_interrupt_acknowledged_is_the_one_that_becomes_active(clock):
+    """A better one comes in any clock around the acknowledgement, and takes its place or waits."""
+
+    async def body(d):
+        await d.start()
+        await d.priority(50, 0x80)
+        await d.priority(40, 0x40)
+        d.wire(50, 1)
         await d.settle()
-        await d.acknowledge(50)
-        for round_ in range(20):
-            await d.bit(Gicd.ICPENDR if round_ % 2 else Gicd.ISPENDR, 40, 1)
-            if d.best(0) == 90:
-                return
-        raise AssertionError("90 was not offered while 40 came and went")
+        taken = None
+        for now in range(-8, 4):
+            if now == clock:
+                d.wire(40, 1)
+            if now == 0:
+                taken = d.best()
+                assert taken == (40 if clock <= -5 else 50)
+                await d.acknowledge(taken)
+            else:
+                await d.ctx.tick()
+        await d.settle()
+        other = {40: 50, 50: 40}[taken]
+        assert (await d.state(taken), await d.state(other)) == ((1, 1), (1, 0))
+        assert d.best() == other
 
     scenario(body)
 

@@ -74,7 +74,7 @@ def test_msi_capability(msi, maskable, writable):
         assert rig.config_read(0, MSI + offset) == expected
     rig.config_write(0, MSI + 2, 0xFFFF, 2)
     constant = 3 << 1 | (msi == "64") << 7 | maskable << 8
-    assert rig.config_read(0, MSI + 2, 2) == constant | 7 << 4 | 1
+    assert rig.config_read(0, MSI + 2, 2) == constant | 3 << 4 | 1  # no more than capable
 
 
 def test_msix_capability():
@@ -250,6 +250,7 @@ def test_msix_message(msix):
     assert msix.sent(RAM + 4 * 33) == 0x1_0021
     msix.raise_event(0, 64)  # no such entry
     assert msix.ram_read(RAM, 256) == bytes(256)
+    assert msix.bar(0x04) == 2
 
 
 def test_msix_disabled_records_nothing(msix):

@@ -234,7 +234,7 @@ def test_registers_belong_to_one_cpu_and_devices_see_none(rig):
 
 @pytest.mark.parametrize(("choice", "expected"), [("merge", 0x30), ("ignore", 0)])
 def test_narrow_write(choice, expected):
-    rig = ApicRig(Implementation(narrow_writes=choice))
+    rig = ApicRig(Implementation(lapic_narrow=choice))
     rig.apic(0, TPR, 0x30, size=1)
     assert rig.apic(0, TPR) == expected
 

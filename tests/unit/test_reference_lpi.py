@@ -229,6 +229,10 @@ def test_following_what_hardware_acknowledged():
     rig.property(1, 0x41)
     rig.acknowledge(0, 8193)
     assert rig.icc(0, "RPR") == 0x40
+    rig.icc(0, "EOIR1", 8193)
+    setlpi(rig, 8193)
+    assert rig.icc(0, "HPPIR1") == 8193  # from now on with the byte that was seen in use
+    assert rig.iar() == 8193
     assert rig.pending_lpis(0) == [0]
     with pytest.raises(ValueError, match=r"^Acknowledging must give 1023, not 8193$"):
         rig.acknowledge(0, 8193)

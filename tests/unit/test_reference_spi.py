@@ -294,8 +294,10 @@ def test_sgi_and_ppi_registers(rig):
     for offset in (0x084, 0x104, 0x420, 0xC08, 0xD00, 0xE00):
         rig.sgi_frame(0, offset, 0xFFFF_FFFF)
         assert rig.sgi_frame(0, offset) == 0
-    rig.sgi_frame(0, 0x41C, 0xFFFF_FFFF)
-    assert rig.sgi_frame(0, 0x41C) == 0xF8F8_F8F8
+    for offset in (0x400, 0x41C):
+        rig.sgi_frame(0, offset, 0x1020_3047)
+        assert rig.sgi_frame(0, offset) == 0x1020_3040
+        assert rig.sgi_frame(1, offset) == 0
 
 
 def test_ppi_is_private_and_level(rig):

@@ -148,6 +148,18 @@ def test_virtual_preemption(rig):
     assert rig.icv("RPR") == 0
 
 
+def test_common_binary_point_decides_preemption(rig):
+    rig.icv("CTLR", 1)
+    rig.ich("VMCR", rig.ich("VMCR") & ~(7 << 21) | 3 << 21)  # VBPR0: bits 7:4
+    rig.ich("LR0", lr(40, priority=0x88))
+    rig.icv("IAR1")
+    assert rig.icv("RPR") == 0x80
+    rig.ich("LR1", lr(41, priority=0x80))
+    assert not rig.virq(0)
+    rig.ich("LR1", lr(41, priority=0x78))
+    assert rig.virq(0)
+
+
 def test_lowest_list_register_wins_among_equals(rig):
     rig.ich("LR2", lr(40))
     rig.ich("LR1", lr(50))
