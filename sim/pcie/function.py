@@ -132,7 +132,6 @@ class GatewareFunction:
 
     async def _forward_posted(self) -> None:
         async for write in self.ports.posted():
-            await self.ports.clocks(6)
             self._outgoing.put_nowait(self._memory_write_for(write))
 
     def _memory_write_for(self, write: Posted) -> Tlp:
