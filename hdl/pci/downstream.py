@@ -22,7 +22,7 @@ class Downstream(wiring.Component):
 
     A function is offered the request one clock after it is taken here. The answer to the bus
     follows the function's own by 2 clocks, plus ``completion_latency`` for reads and, in
-    configuration space, writes. A read with ``completions_push_posted`` takes one clock more, and
+    configuration space, writes. A read with ``push_posted`` takes one clock more, and
     waits until everything that the function had posted when it answered has been delivered.
 
     Bound: let a function answer within ``f`` clocks, and what it posts be delivered within ``p``

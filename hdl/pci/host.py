@@ -106,7 +106,7 @@ class PciHost(wiring.Component):
             m.d.comb += [
                 path.gone.eq(gone),
                 path.completion_latency.eq(self.fabric.completion_latency),
-                path.push_posted.eq(self.fabric.completions_push_posted),
+                path.push_posted.eq(~self.fabric.completions_pass_posted),
                 path.delivered.eq(upstream.delivered),
             ]
 

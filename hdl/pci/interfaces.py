@@ -175,8 +175,8 @@ class FabricSignature(wiring.Signature):
 
     * ``posted_latency``: clocks from a posted write's leaving its function to the bus.
     * ``completion_latency``: clocks added to the answer of a configuration access or a read.
-    * ``completions_push_posted``: a read's answer waits until the posted writes and INTx changes
-      that left the same function before it have been delivered. PCI demands it.
+    * ``completions_pass_posted``: a read's answer may overtake the posted writes and INTx changes
+      that left the same function before it. PCI forbids it: at 0 the answer waits for them.
     """
 
     def __init__(self):
@@ -184,6 +184,6 @@ class FabricSignature(wiring.Signature):
             {
                 "posted_latency": Out(12),
                 "completion_latency": Out(12),
-                "completions_push_posted": Out(1),
+                "completions_pass_posted": Out(1),
             }
         )

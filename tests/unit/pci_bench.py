@@ -271,7 +271,7 @@ class HostBench(_Bench):
         super().__init__(dut, list(dut.tap))
         self.bus_delay = bus_delay
         self.errors = errors
-        self.fabric = fabric
+        self.fabric = {"completions_pass_posted": 1} | fabric
 
     def _more_actors(self, simulator):
         simulator.add_testbench(self._memory, background=True)

@@ -164,7 +164,7 @@ def test_reads_push_posted_writes_or_not():
         for push in (0, 1):
             for port in ("config", "memory"):
                 bench.writes.clear()
-                bench.knob("completions_push_posted", push)
+                bench.knob("completions_pass_posted", not push)
                 await bench.event()
                 await bench.step(10)
                 await bench.config_read(1, 0)
@@ -186,7 +186,7 @@ def test_reads_push_posted_writes_or_not():
 def test_a_read_pushes_what_was_offered_when_it_was_answered():
     """Sweep the event over every clock around a read: a message that carries the register value
     of before the read's answer is never delivered after the read."""
-    bench = HostBench((PLAIN,), completions_push_posted=1, posted_latency=60, bus_delay=9)
+    bench = HostBench((PLAIN,), completions_pass_posted=0, posted_latency=60, bus_delay=9)
     strike_at = [None]
 
     async def strike(ctx):
@@ -221,7 +221,7 @@ def test_a_read_pushes_what_was_offered_when_it_was_answered():
 
 def test_a_read_pushes_what_found_no_room_in_the_queue():
     """The queue is full of another function's writes when a message is offered and read past."""
-    bench = HostBench((PLAIN, PLAIN), completions_push_posted=1, posted_latency=300)
+    bench = HostBench((PLAIN, PLAIN), completions_pass_posted=0, posted_latency=300)
 
     async def scenario(bench):
         for i in (0, 1):
@@ -243,7 +243,7 @@ def test_a_read_pushes_what_found_no_room_in_the_queue():
 
 def test_reads_around_a_delivery_are_answered():
     """A read at every clock around the delivery of the last posted write waits for nothing more."""
-    bench = HostBench((PLAIN,), completions_push_posted=1, posted_latency=3)
+    bench = HostBench((PLAIN,), completions_pass_posted=0, posted_latency=3)
 
     async def scenario(bench):
         await bench.start(0, BAR[0])
@@ -295,7 +295,7 @@ def test_an_intx_change_and_a_write_in_one_clock():
 
 
 def test_data_arrives_before_its_message_and_before_intx():
-    bench = HostBench((PLAIN,), posted_latency=20, completions_push_posted=1)
+    bench = HostBench((PLAIN,), posted_latency=20, completions_pass_posted=0)
 
     async def scenario(bench):
         await bench.start(0, BAR[0])
@@ -356,7 +356,7 @@ def test_wires_are_swizzled_and_shared():
 
 
 def test_writes_that_go_nowhere():
-    bench = HostBench((PLAIN,), completions_push_posted=1)
+    bench = HostBench((PLAIN,), completions_pass_posted=0)
     addresses = [
         1 << 40 | 0xFEE0_1000,
         1 << 63,
@@ -488,7 +488,7 @@ def test_everything_is_answered_under_load():
         (PLAIN, EndpointConfig(msi="none", msix_vectors=8), EndpointConfig(maskable=True)),
         bus_delay=delay,
         posted_latency=latency,
-        completions_push_posted=1,
+        completions_pass_posted=0,
         completion_latency=3,
     )
     delivery = 16 * (delay + 2 + 3) + latency
