@@ -70,7 +70,7 @@ class SocConfig:
     local_apics : bool
         A local APIC per CPU at 0xFEE0_0000 and the message window there.
     endpoints : int or tuple of EndpointConfig
-        PCI functions; a number stands for that many default ones. 0 to 31.
+        PCI functions; a number stands for that many default ones. 0 to 16.
     pmus : int
         PMUs on one shared line, 0 to 64, 4 KiB each from 0x0B00_0000.
     ram_bytes : int

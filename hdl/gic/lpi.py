@@ -155,6 +155,10 @@ class LpiEngine(wiring.Component):
     An acknowledge, the search it causes and arrivals go before commands, so scans are not in
     their way: each is begun after the job under way and, in a scan, after at most one LPI more.
 
+    Size: about nine bits of block memory per LPI (11 for 32 of them). Registers 251, 293, 339
+    and simple gates in proportion 100, 114, 129 for 32, 1,024 and 57,344 LPIs (Yosys, before
+    technology mapping, two CPUs).
+
     Simplifications
     ---------------
     * The pending table is read and written only when LPIs are switched on and off: that is all

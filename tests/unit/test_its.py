@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
@@ -13,7 +13,6 @@ from hdl.gic.its import Its
 from hdl.gic.its_cache import TranslationCache
 from hdl.gic.lpi import LpiEngine
 from hdl.gic.lpi_links import HandoverNetwork
-from hdl.registers import gits
 from hdl.registers.gits import (
     GitsRegister,
     Opcode,
@@ -33,7 +32,7 @@ from hdl.registers.gits import (
     encode_sync,
     error_code,
 )
-from hdl.tap import EventKind
+from hdl.tap import EventKind, TapRecord
 
 from .memory_target import MemoryTarget, random_wait
 
@@ -56,6 +55,7 @@ class System(wiring.Component):
         self.its = Its(cpus=cpus, lpis=lpis, forbidden=(FRAMES,), **its)
         self.engine = [LpiEngine(i, lpis=lpis, cpus=cpus, forbidden=(FRAMES,)) for i in range(cpus)]
         self.network = HandoverNetwork(cpus)
+        self.busy = Signal()
         super().__init__({})
 
     def elaborate(self, platform):
@@ -69,6 +69,12 @@ class System(wiring.Component):
             wiring.connect(m, self.network.targets[i], engine.arrival)
             for j, other in enumerate(self.engine):
                 m.d.comb += engine.cpu_enabled[j].eq(other.lpi_enable)
+        m.d.comb += self.busy.eq(
+            Cat(engine.busy for engine in self.engine).any()
+            | self.network.busy
+            | ~self.its._translations.idle
+            | ~self.its._commands.idle
+        )
         return m
 
 
@@ -110,12 +116,16 @@ class Bench:
 
     async def _watch(self, ctx):
         taps = [self.its.tap, self.its.command_tap, *(engine.tap for engine in self.engine)]
-        values = [v for tap in taps for v in (tap.valid, tap.record)]
+        valids = Cat(tap.valid for tap in taps)
+        records = Cat(tap.record for tap in taps)
+        width = len(records) // len(taps)
         while True:
-            _, _, *sampled = await ctx.tick().sample(*values)
-            for valid, record in zip(sampled[::2], sampled[1::2], strict=True):
-                if valid:
-                    self.events.append((self.clock, EventKind(record.kind), record))
+            _, _, valid, record = await ctx.tick().sample(valids, records)
+            for i in range(len(taps)):
+                if valid >> i & 1:
+                    bits = record >> width * i & (1 << width) - 1
+                    view = TapRecord.from_bits(bits)
+                    self.events.append((self.clock, EventKind(view.kind), view))
             self.clock += 1
 
     def seen(self, *kinds):
@@ -218,10 +228,10 @@ class Bench:
 
     async def consumed(self, ctx, limit=20_000):
         """Wait until CREADR has reached CWRITER, or the queue has stalled."""
+        commands = self.its._commands
         for clock in range(limit):
-            commands = self.its._commands
-            if ctx.get(commands.stalled) or (
-                ctx.get(commands.idle) and ctx.get(commands.read_offset) == self.tail // 32
+            if ctx.get(commands.idle) and (
+                ctx.get(commands.read_offset) == self.tail // 32 or ctx.get(commands.stalled)
             ):
                 return clock
             await ctx.tick()
@@ -234,26 +244,22 @@ class Bench:
 
     async def map_all(self, ctx, device=8, events=8, *, first=0):
         """One device, event k is LPI ``first + k``, collection c is CPU c."""
+        before = self.errors()
         await self.commands(
             ctx,
             *(encode_mapc(cpu, cpu) for cpu in range(self.cpus)),
             encode_mapd(device, 5, ITTS + device * 0x100),
             *(encode_mapti(device, k, FIRST_LPI + first + k, 0) for k in range(events)),
         )
-        assert self.errors() == []
+        assert self.errors() == before
 
     async def quiet(self, ctx):
         """Wait until nothing is under way anywhere."""
         calm = 0
         for _ in range(50_000):
-            busy = (
-                any(ctx.get(engine.busy) for engine in self.engine)
-                or not ctx.get(self.its._translations.idle)
-                or not ctx.get(self.its._commands.idle)
-                or ctx.get(self.dut.network.busy)
-            )
+            busy = ctx.get(self.dut.busy)
             calm = 0 if busy else calm + 1
-            if calm == 20:
+            if calm == 12:
                 return
             await ctx.tick()
         raise AssertionError("never quiet")
@@ -342,31 +348,31 @@ def test_reset_values():
     bench.run(testbench)
 
 
-@pytest.mark.parametrize(
-    ("register", "written", "read"),
-    [
-        # What Linux writes while it looks for page size, attributes and levels.
-        (GitsRegister.BASER0, 0x0107_0000_0000_0200, 0x0107_0000_0000_0200),
-        (GitsRegister.BASER0, 0x7800_0000_0000_0400, 0x3907_0000_0000_0400),
-        (GitsRegister.BASER0, 0xF907_0000_4259_0600, 0xB907_0000_4259_0600),
-        (GitsRegister.BASER1, 0xBC07_0000_425A_0600, 0xBC07_0000_425A_0600),
-        (GitsRegister.BASER0, 0, 0x0107_0000_0000_0000),
-        (GitsRegister.BASER1, (1 << 64) - 1, 0xBCE7_FFFF_FFFF_FFFF),
-        (GitsRegister.CBASER, 0xB800_0000_4258_040F, 0xB800_0000_4258_040F),
-        (GitsRegister.CBASER, (1 << 64) - 1, 0xB8EF_FFFF_FFFF_FCFF),
-        (GitsRegister.CREADR, (1 << 64) - 1, 0),
-        (GitsRegister.TYPER, 0, 0x1F_0001_EF71),
-        (GitsRegister.BASER0 + 16, (1 << 64) - 1, 0),
-        (GitsRegister.CTLR, 0xFFFF_FFFE, 0x0000_043B_8000_0000),
-        (GitsRegister.TRANSLATER, 5, 0),
-    ],
-)
-def test_what_reads_back(register, written, read):
+READ_BACK = [
+    # What Linux writes while it looks for page size, attributes and levels.
+    (GitsRegister.BASER0, 0x0107_0000_0000_0200, 0x0107_0000_0000_0200),
+    (GitsRegister.BASER0, 0x7800_0000_0000_0400, 0x3907_0000_0000_0400),
+    (GitsRegister.BASER0, 0xF907_0000_4259_0600, 0xB907_0000_4259_0600),
+    (GitsRegister.BASER1, 0xBC07_0000_425A_0600, 0xBC07_0000_425A_0600),
+    (GitsRegister.BASER0, 0, 0x0107_0000_0000_0000),
+    (GitsRegister.BASER1, (1 << 64) - 1, 0xBCE7_FFFF_FFFF_FFFF),
+    (GitsRegister.CBASER, 0xB800_0000_4258_040F, 0xB800_0000_4258_040F),
+    (GitsRegister.CBASER, (1 << 64) - 1, 0xB8EF_FFFF_FFFF_FCFF),
+    (GitsRegister.CREADR, (1 << 64) - 1, 0),
+    (GitsRegister.TYPER, 0, 0x1F_0001_EF71),
+    (GitsRegister.BASER0 + 16, (1 << 64) - 1, 0),
+    (GitsRegister.CTLR, 0xFFFF_FFFE, 0x0000_043B_8000_0000),
+    (GitsRegister.TRANSLATER, 5, 0),
+]
+
+
+def test_what_reads_back():
     bench = Bench()
 
     async def testbench(ctx):
-        await bench.write64(ctx, register, written)
-        assert await bench.read64(ctx, register) == read
+        for register, written, read in READ_BACK:
+            await bench.write64(ctx, register, written)
+            assert await bench.read64(ctx, register) == read, (register, hex(written))
 
     bench.run(testbench)
 
@@ -534,17 +540,18 @@ def test_every_access_anywhere_is_answered_in_two_clocks():
 # Messages
 
 
-@pytest.mark.parametrize(("select", "taken"), [(s, s in (0b1111, 0b0011)) for s in range(16)])
-def test_which_writes_are_messages(select, taken):
+def test_which_writes_are_messages():
     bench = Bench()
 
     async def testbench(ctx):
         await bench.start(ctx)
         await bench.map_all(ctx)
-        value = 3 if select == 0b1111 else 0xFFFF_0003
-        await bench.message(ctx, 8, value, select=select)
-        assert await bench.pending(ctx) == [{3} if taken else set(), set()]
-        assert bench.reasons() == ([] if taken else [Reason.BAD_ACCESS])
+        for select in range(16):
+            taken = select in (0b1111, 0b0011)
+            value = 3 if select == 0b1111 else 0xFFFF_0003
+            await bench.message(ctx, 8, value, select=select)
+            assert await bench.pending(ctx) == [{3} if taken else set(), set()]
+        assert bench.reasons() == [Reason.BAD_ACCESS] * 14
 
     bench.run(testbench)
 
@@ -563,21 +570,20 @@ def test_only_devices_send_messages(kind):
     bench.run(testbench)
 
 
-@pytest.mark.parametrize(
-    ("device", "event", "reason"),
-    [
-        (9, 0, Reason.UNMAPPED_DEVICE),
-        (0xFFFF, 0, Reason.UNMAPPED_DEVICE),
-        (8, 8, Reason.UNMAPPED_INTERRUPT),
-        (8, 31, Reason.UNMAPPED_INTERRUPT),
-        (8, 32, Reason.ID_OOR),
-        (8, 0x1_0003, Reason.ID_OOR),
-        (8, 0x8000_0003, Reason.ID_OOR),
-        (8, 7, Reason.UNMAPPED_COLLECTION),
-        (0x8008, 0, None),
-    ],
-)
-def test_what_cannot_be_translated_is_dropped(device, event, reason):
+UNTRANSLATABLE = [
+    (9, 0, Reason.UNMAPPED_DEVICE),
+    (0xFFFF, 0, Reason.UNMAPPED_DEVICE),
+    (8, 8, Reason.UNMAPPED_INTERRUPT),
+    (8, 31, Reason.UNMAPPED_INTERRUPT),
+    (8, 32, Reason.ID_OOR),
+    (8, 0x1_0003, Reason.ID_OOR),
+    (8, 0x8000_0003, Reason.ID_OOR),
+    (8, 7, Reason.UNMAPPED_COLLECTION),
+    (0x8008, 0, None),
+]
+
+
+def test_what_cannot_be_translated_is_dropped():
     """... and the neighbours are not disturbed."""
     bench = Bench(lpis=64)
 
@@ -590,12 +596,14 @@ def test_what_cannot_be_translated_is_dropped(device, event, reason):
             encode_mapd(0x8008, 1, ITTS),
             encode_mapti(0x8008, 0, FIRST_LPI + 40, 1),
         )
-        await bench.message(ctx, device, event)
-        await bench.quiet(ctx)
-        assert bench.reasons() == ([reason] if reason else [])
-        assert ctx.get(bench.its.dropped) == (reason is not None)
-        await bench.message(ctx, 8, 2)
-        assert await bench.pending(ctx) == [{2}, set() if reason else {40}]
+        expected = []
+        for device, event, reason in UNTRANSLATABLE:
+            await bench.message(ctx, device, event)
+            await bench.message(ctx, 8, 2)
+            assert await bench.pending(ctx) == [{2}, set() if reason else {40}]
+            expected += [reason] if reason else []
+            assert bench.reasons() == expected
+        assert ctx.get(bench.its.dropped) == len(expected)
 
     bench.run(testbench)
 
@@ -805,35 +813,60 @@ def test_discard_without_a_collection_still_removes():
     bench.run(testbench)
 
 
-@pytest.mark.parametrize(
-    ("commands", "expected"),
-    [
-        ([encode_mapti(8, 1, FIRST_LPI + 30, 1)], [set(), {30}]),
-        ([encode_movi(8, 1, 1)], [set(), {1}]),
-        ([encode_mapc(0, 1)], [set(), {1}]),
-        ([encode_discard(8, 1)], [set(), set()]),
-        ([encode_mapd(8, 5, ITTS, valid=False)], [set(), set()]),
-        ([encode_mapd(8, 5, ITTS + 0x8_0000)], [set(), set()]),
-        ([encode_mapc(0, 0, valid=False)], [set(), set()]),
-        ([encode_movi(8, 2, 1)], [{1}, set()]),
-        ([encode_discard(8, 2)], [{1}, set()]),
-    ],
-)
-def test_cached_translation_is_forgotten_when_it_changes(commands, expected):
+CHANGES = [
+    ([encode_mapti(8, 1, FIRST_LPI + 30, 1)], [set(), {30}]),
+    ([encode_movi(8, 1, 1)], [set(), {1}]),
+    ([encode_mapc(0, 1)], [set(), {1}]),
+    ([encode_discard(8, 1)], [set(), set()]),
+    ([encode_mapd(8, 5, ITTS, valid=False)], [set(), set()]),
+    ([encode_mapd(8, 5, ITTS + 0x8_0000)], [set(), set()]),
+    ([encode_mapc(0, 0, valid=False)], [set(), set()]),
+    ([encode_movi(8, 2, 1)], [{1}, set()]),
+    ([encode_discard(8, 2)], [{1}, set()]),
+]
+
+
+def test_cached_translation_is_forgotten_when_it_changes():
     bench = Bench(translation_cache=2)
 
     async def testbench(ctx):
         await bench.start(ctx)
-        await bench.map_all(ctx)
-        await bench.message(ctx, 8, 1)
-        assert await bench.pending(ctx) == [{1}, set()]
+        for commands, expected in CHANGES:
+            await bench.map_all(ctx)
+            await bench.message(ctx, 8, 1)
+            assert await bench.pending(ctx) == [{1}, set()]
+            reads = len(bench.memory.log)
+            await bench.message(ctx, 8, 1)
+            assert await bench.pending(ctx) == [{1}, set()]
+            assert len(bench.memory.log) == reads  # it was cached
+            await bench.commands(ctx, *commands, encode_sync(0), encode_sync(1))
+            await bench.message(ctx, 8, 1)
+            assert await bench.pending(ctx) == expected, commands
+        assert bench.errors() == []
+
+    bench.run(testbench)
+
+
+def test_nothing_hits_while_the_cache_is_being_emptied():
+    """A large cache takes longer to empty than the command that did it; its last entry counts."""
+    device = 0x3FF << 3
+    bench = Bench(translation_cache=1024)
+
+    async def testbench(ctx):
+        await bench.start(ctx)
+        await ctx.tick().repeat(1024)  # emptied after it was enabled
+        await bench.map_all(ctx, device, events=1)
+        await ctx.tick().repeat(1024)
+        await bench.message(ctx, device, 0)
+        await bench.message(ctx, device, 0)
+        assert await bench.pending(ctx) == [{0}, set()]
         reads = len(bench.memory.log)
-        await bench.message(ctx, 8, 1)
-        assert await bench.pending(ctx) == [{1}, set()]
+        await bench.message(ctx, device, 0)
+        assert await bench.pending(ctx) == [{0}, set()]
         assert len(bench.memory.log) == reads  # it was cached
-        await bench.commands(ctx, *commands, encode_sync(0), encode_sync(1))
-        await bench.message(ctx, 8, 1)
-        assert await bench.pending(ctx) == expected
+        await bench.commands(ctx, encode_mapc(0, 1))
+        await bench.message(ctx, device, 0)
+        assert await bench.pending(ctx) == [set(), {0}]
 
     bench.run(testbench)
 
@@ -1113,7 +1146,7 @@ def test_no_tables_at_all():
     bench.run(testbench)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_commands_and_random_tables_never_hang_and_stay_inside_the_tables(seed):
     rng = random.Random(seed)
     bench = Bench(wait=random_wait(seed, 3))
@@ -1126,7 +1159,7 @@ def test_random_commands_and_random_tables_never_hang_and_stay_inside_the_tables
         await bench.map_all(ctx)
         tables = [range(DEVICES, DEVICES + 0x1_0000), range(COLLECTIONS, COLLECTIONS + 0x1000)]
         itts = range(ITTS, ITTS + 0x10_0000)
-        for _ in range(150):
+        for _ in range(80):
             opcode = rng.choice([*Opcode, rng.randrange(256)])
             device = rng.choice([8, 8, rng.randrange(16), rng.getrandbits(32)])
             event = rng.choice([rng.randrange(10), rng.randrange(64), rng.getrandbits(32)])
@@ -1161,7 +1194,7 @@ def test_random_commands_and_random_tables_never_hang_and_stay_inside_the_tables
                         Opcode.DISCARD,
                     )
                 ), (hex(address), opcode_name(opcode))
-        assert len(bench.seen(EventKind.COMMAND)) >= 150
+        assert len(bench.seen(EventKind.COMMAND)) >= 80
 
     bench.run(testbench)
 
@@ -1250,7 +1283,7 @@ def test_after_sync_no_event_reaches_the_old_cpu(seed):
         while not ready:
             await ctx.tick()
         home = [0] * 3
-        for _ in range(20):
+        for _ in range(14):
             event = rng.randrange(3)
             old, new = home[event], 1 - home[event]
             home[event] = new
@@ -1271,23 +1304,30 @@ def test_after_sync_no_event_reaches_the_old_cpu(seed):
             ctx.set(engine.acknowledge.intid, ctx.get(engine.candidate.intid))
             ctx.set(engine.acknowledge.valid, acknowledge)
 
-    bench.run(devices, mover, lambda ctx: cpu(ctx, 0), lambda ctx: cpu(ctx, 1))
-    assert len(checked) > 10
+    async def cpu0(ctx):
+        await cpu(ctx, 0)
+
+    async def cpu1(ctx):
+        await cpu(ctx, 1)
+
+    bench.run(devices, mover, cpu0, cpu1)
+    assert len(checked) > 5
     assert bench.errors() == []
 
 
 def test_w3_two_messages_around_a_move_are_seen_once_or_twice_but_never_not_at_all():
     """Every offset of the second message against MOVI; both CPUs are counted."""
     outcomes = set()
-    for offset in range(0, 90, 6):
-        bench = Bench()
+    bench = Bench()
 
-        async def testbench(ctx, bench=bench, offset=offset):
-            ctx.set(bench.its.translation_distance, 12)
-            await bench.start(ctx)
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for offset in range(0, 90, 9):
+            ctx.set(bench.its.translation_distance, 0)
             await bench.map_all(ctx, events=2)
             await bench.message(ctx, 8, 1)
-            await ctx.tick().repeat(60)
+            await bench.quiet(ctx)
+            ctx.set(bench.its.translation_distance, 12)
             await bench.access(
                 ctx, GitsRegister.CWRITER, bench.put(encode_movi(8, 1, 1), encode_sync(0))
             )
@@ -1297,7 +1337,7 @@ def test_w3_two_messages_around_a_move_are_seen_once_or_twice_but_never_not_at_a
             assert pending in ([set(), {1}], [{1}, {1}])
             outcomes.add(len(pending[0]))
 
-        bench.run(testbench)
+    bench.run(testbench)
     assert outcomes == {0, 1}
 
 
@@ -1327,29 +1367,30 @@ def test_w7_message_in_flight_lands_behind_movall():
 @pytest.mark.parametrize("command", [encode_discard(8, 1), encode_mapd(8, 5, ITTS, valid=False)])
 def test_w8_message_against_removal_is_delivered_or_dropped(command):
     outcomes = set()
-    for offset in range(0, 100, 7):
-        bench = Bench()
+    bench = Bench()
 
-        async def testbench(ctx, bench=bench, offset=offset):
-            await bench.start(ctx)
+    async def testbench(ctx):
+        await bench.start(ctx)
+        for offset in range(0, 100, 11):
             await bench.map_all(ctx, events=3)
+            bench.events.clear()
             await bench.access(ctx, GitsRegister.CWRITER, bench.put(command, encode_sync(0)))
             await ctx.tick().repeat(offset + 1)
             await bench.message(ctx, 8, 1)
             pending = await bench.pending(ctx)
             assert pending in ([set(), set()], [{1}, set()])
             assert pending[0] or bench.reasons() or bench.seen(EventKind.PENDING_CLEARED)
-            outcomes.add(len(pending[0]) + 2 * len(bench.reasons()))
+            outcomes.add((bool(pending[0]), bool(bench.reasons())))
             await bench.message(ctx, 8, 1)
             assert await bench.pending(ctx) == [set(), set()]
             await bench.commands(
-                ctx, encode_mapd(8, 5, ITTS + 0x800), encode_mapti(8, 1, FIRST_LPI + 9, 1)
+                ctx, encode_mapd(8, 5, ITTS + 0x8_0000), encode_mapti(8, 1, FIRST_LPI + 9, 1)
             )
             await bench.message(ctx, 8, 1)
             assert await bench.pending(ctx) == [set(), {9}]
 
-        bench.run(testbench)
-    assert 2 in outcomes
+    bench.run(testbench)
+    assert (False, True) in outcomes
     assert len(outcomes) > 1
 
 
@@ -1444,7 +1485,7 @@ class Model:
             del self.events[found[0]]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_random_commands_and_messages_against_a_model(seed):
     rng = random.Random(seed)
     bench = Bench(3, 40, wait=random_wait(seed, 2), translation_cache=4)
@@ -1507,11 +1548,10 @@ def test_random_commands_and_messages_against_a_model(seed):
         for device in devices[:3]:
             model.mapd(device, 4, ITTS + device * 0x100, True)
             await bench.commands(ctx, encode_mapd(device, 4, ITTS + device * 0x100))
-        for _ in range(60):
+        for _ in range(40):
             for _ in range(rng.randint(1, 4)):
-                # One after the other: the model knows no time.
-                syncs = [encode_sync(cpu) for cpu in range(3)]
-                await bench.commands(ctx, command(), *syncs)
+                await bench.commands(ctx, command())
+                await bench.quiet(ctx)  # one after the other: the model knows no time
             for _ in range(rng.randrange(4)):
                 device, number = rng.choice(devices), event()
                 model.message(device, number)
@@ -1529,17 +1569,22 @@ def test_random_commands_and_messages_against_a_model(seed):
 # Time
 
 
-@pytest.mark.parametrize("lpis", [64, 1024])
-def test_cached_message_to_candidate(lpis):
-    """Accepted write to the candidate of the CPU interface: 8 clocks, so 12 to the line holds."""
+@pytest.mark.parametrize(
+    ("lpis", "cached", "expected"), [(64, True, 7), (1024, True, 7), (64, False, 11 + 4 * 2 + 2)]
+)
+def test_message_to_candidate(lpis, cached, expected):
+    """Accepted write to the candidate of the CPU interface: 7 clocks, of the 12 to the line."""
     bench = Bench(lpis=lpis)
-    device = [8, 9][0]
+    device = 8
 
     async def testbench(ctx):
         await bench.start(ctx)
         await bench.map_all(ctx, events=2)
         await bench.message(ctx, device, 1)
         assert await bench.pending(ctx) == [{1}, set()]
+        if not cached:
+            await bench.commands(ctx, encode_mapc(0, 0))  # which empties the cache
+            await ctx.tick().repeat(100)
         request = bench.its.frames.request
         ctx.set(
             request.payload,
@@ -1559,7 +1604,7 @@ def test_cached_message_to_candidate(lpis):
             ctx.set(request.valid, 0)
             clocks += 1
             assert clocks < 50
-        assert clocks == 8
+        assert clocks == expected
 
     bench.run(testbench)
 
@@ -1567,7 +1612,7 @@ def test_cached_message_to_candidate(lpis):
 def test_throughput():
     """Messages back to back, cached, to two CPUs that acknowledge: one event in 8 clocks."""
     bench = Bench(lpis=1024)
-    stop = []
+    state = {"counting": False, "over": False, "acknowledged": 0}
 
     async def devices(ctx):
         await bench.start(ctx)
@@ -1576,27 +1621,53 @@ def test_throughput():
         for k in range(8):
             await bench.message(ctx, 8, k)
         await bench.pending(ctx)
-        start = bench.clock
         bench.events.clear()
+        state["counting"] = True
+        start = bench.clock
         for k in range(120):
             await bench.message(ctx, 8, k % 8)
         clocks = bench.clock - start
+        await ctx.tick().repeat(100)
+        state["over"] = True
         assert clocks <= 120 * 8
-        assert len(bench.seen(EventKind.TRANSLATION)) >= 120 - 5
-        stop.append(True)
+        assert len(bench.seen(EventKind.TRANSLATION)) == 120
 
     async def cpu(ctx, engine):
-        while not stop:
+        """An interrupt is acknowledged at most every 24 clocks."""
+        while not state["over"]:
             await ctx.tick()
-            if not bench.events:
-                continue
-            ctx.set(engine.acknowledge.intid, ctx.get(engine.candidate.intid))
-            ctx.set(engine.acknowledge.valid, ctx.get(engine.candidate.valid))
-            await ctx.tick()
-            ctx.set(engine.acknowledge.valid, 0)
+            if state["counting"] and ctx.get(engine.candidate.valid):
+                ctx.set(engine.acknowledge.intid, ctx.get(engine.candidate.intid))
+                ctx.set(engine.acknowledge.valid, 1)
+                await ctx.tick()
+                ctx.set(engine.acknowledge.valid, 0)
+                state["acknowledged"] += 1
+                await ctx.tick().repeat(22)
 
-    bench.run(devices)
-    del cpu
+    async def cpu0(ctx):
+        await cpu(ctx, bench.engine[0])
+
+    async def cpu1(ctx):
+        await cpu(ctx, bench.engine[1])
+
+    bench.run(devices, cpu0, cpu1)
+    assert state["acknowledged"] > 30
+
+
+CLOCKS = {
+    "MAPD": 38,
+    "MAPD V=0": 36,
+    "MAPC": 36,
+    "MAPTI": 41,
+    "INT": 45,
+    "CLEAR": 45,
+    "INV": 45,
+    "INVALL": 37,
+    "MOVI": 62,
+    "MOVALL": 31,
+    "DISCARD": 56,
+    "SYNC": 35,
+}
 
 
 def test_clocks_of_each_command():
@@ -1632,4 +1703,4 @@ def test_clocks_of_each_command():
         assert bench.errors() == []
 
     bench.run(testbench)
-    print(measured)
+    assert measured == CLOCKS

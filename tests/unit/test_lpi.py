@@ -11,7 +11,7 @@ from hdl.bus import Region
 from hdl.gic.interfaces import FIRST_LPI, LpiOperation
 from hdl.gic.lpi import LpiEngine, check_lpis
 from hdl.gic.lpi_links import HandoverNetwork
-from hdl.gic.lpi_tree import level_rows
+from hdl.gic.lpi_tree import PriorityTree, level_rows
 from hdl.tap import EventKind
 
 from .memory_target import MemoryTarget, random_wait
@@ -193,6 +193,60 @@ def test_bad_cpu_numbers():
         LpiEngine(0, lpis=64, cpus=257)
     with pytest.raises(ValueError, match=r"^CPU number must be between 0 and 1, not 2$"):
         LpiEngine(2, lpis=64, cpus=2)
+
+
+# The tree alone
+
+
+@pytest.mark.parametrize("leaves", [32, 65, 1024, 57344])
+def test_tree_finds_the_best(leaves):
+    """Random stores, some with the same priority, searches in between, against a dictionary."""
+    dut = PriorityTree(leaves)
+    rng = random.Random(leaves)
+    eligible: dict[int, int] = {}
+
+    async def until(ctx, value, limit):
+        for _ in range(limit):
+            if ctx.get(value):
+                return
+            await ctx.tick()
+        raise AssertionError(f"not within {limit} clocks")
+
+    async def testbench(ctx):
+        for _ in range(150):
+            index = rng.randrange(leaves)
+            if eligible and rng.random() < 0.4:
+                index = rng.choice(list(eligible))
+            ctx.set(dut.row, index >> 3)
+            ctx.set(dut.fetch, 1)
+            await ctx.tick()
+            ctx.set(dut.fetch, 0)
+            await until(ctx, dut.ready, dut.levels)
+            pending, enable = rng.random() < 0.5, rng.random() < 0.8
+            priority = rng.choice([3, 5, rng.randrange(32)])
+            ctx.set(dut.index, index)
+            ctx.set(dut.leaf, {"pending": pending, "enable": enable, "priority": priority})
+            ctx.set(dut.store, 1)
+            await ctx.tick()
+            ctx.set(dut.store, 0)
+            eligible.pop(index, None)
+            if pending and enable:
+                eligible[index] = priority
+            if rng.random() < 0.5:
+                await until(ctx, dut.ready, dut.levels)
+                ctx.set(dut.search, 1)
+                await ctx.tick()
+                ctx.set(dut.search, 0)
+                await until(ctx, dut.done, dut.levels)
+                found = (ctx.get(dut.best), ctx.get(dut.index_found))
+                best = min(((p, i) for i, p in eligible.items()), default=None)
+                assert (found if ctx.get(dut.found) else None) == best
+                await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
 
 
 # One LPI at a time
@@ -463,6 +517,8 @@ def test_pending_table_is_read_when_switched_on_and_written_when_switched_off():
         assert bench.shown(ctx) is None
         await bench.disable(ctx)
         assert bench.pending_bits(0) == before - {0, 5} | {198}
+        # The byte behind those of the 200 LPIs is not ours either.
+        assert memory.read(PENDING + FIRST_LPI // 8 + 25, 1) == b"\x02"
         assert memory.read(PENDING, FIRST_LPI // 8) == b"\xff" * (FIRST_LPI // 8)
         await bench.enable(ctx, zero=False)
         assert await bench.drain(ctx) == sorted(before - {0, 5, 31} | {198})
@@ -472,6 +528,20 @@ def test_pending_table_is_read_when_switched_on_and_written_when_switched_off():
         bench.set_property(31, 0xA0, True)
         await bench.command(ctx, INVALIDATE_ALL)
         assert await bench.drain(ctx) == []
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize(("id_bits", "table"), [(13, 0x800), (12, 0)])
+def test_pending_table_ends_with_the_id_bits(id_bits, table):
+    """Memory behind a table for 2 ** (id_bits + 1) INTIDs is neither read nor written."""
+    bench = Bench(lpis=8192 + 64)
+
+    async def testbench(ctx):
+        await bench.enable(ctx, id_bits=id_bits, zero=False)
+        await bench.disable(ctx)
+        addresses = {address for _, address in bench.memory[0].log}
+        assert addresses == set(range(PENDING + FIRST_LPI // 8, PENDING + table, 4))
 
     bench.run(testbench)
 
@@ -495,7 +565,7 @@ def test_commands_wait_while_the_pending_table_is_read():
     bench.run(testbench)
 
 
-@pytest.mark.parametrize("when", range(1, 13))
+@pytest.mark.parametrize("when", range(1, 10))
 def test_switched_off_and_on_again_in_the_middle_of_things(when):
     bench = Bench(lpis=64, wait=1)
 
@@ -710,6 +780,52 @@ def test_engines_that_empty_into_each_other_at_once_do_not_wait_for_ever():
     bench.run(testbench)
 
 
+def test_a_hand_over_to_nowhere_is_swallowed():
+    dut = HandoverNetwork(2)
+
+    async def testbench(ctx):
+        sender = dut.senders[1]
+        ctx.set(sender.payload, {"operation": SET, "intid": FIRST_LPI, "target": 2})
+        ctx.set(sender.valid, 1)
+        readiness = []
+        for _ in range(4):
+            assert not ctx.get(dut.targets[0].valid)
+            assert not ctx.get(dut.targets[1].valid)
+            readiness.append(ctx.get(sender.ready))
+            await ctx.tick()
+            ctx.set(sender.valid, not any(readiness))
+        assert readiness == [0, 1, 0, 0]
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def test_both_links_get_their_turn():
+    bench = Bench()
+
+    async def testbench(ctx):
+        await bench.enable(ctx)
+        e = bench.engine[0]
+        for lpi in range(2):
+            await bench.command(ctx, INVALIDATE, lpi)
+        ctx.set(e.its.command.payload, {"operation": SET, "intid": FIRST_LPI})
+        ctx.set(e.its.command.valid, 1)
+        ctx.set(e.direct.command.payload, {"operation": SET, "intid": FIRST_LPI + 1})
+        ctx.set(e.direct.command.valid, 1)
+        taken = []
+        while len(taken) < 10:
+            if ctx.get(e.its.command.ready):
+                taken.append("its")
+            if ctx.get(e.direct.command.ready):
+                taken.append("direct")
+            await ctx.tick()
+        assert taken in (["its", "direct"] * 5, ["direct", "its"] * 5)
+
+    bench.run(testbench)
+
+
 def test_move_all_scan_time():
     bench = Bench(2, 1024)
 
@@ -725,7 +841,7 @@ def test_move_all_scan_time():
 # Against a model
 
 
-@pytest.mark.parametrize(("lpis", "seed"), [(32, 1), (64, 2), (100, 3), (1024, 4)])
+@pytest.mark.parametrize(("lpis", "seed"), [(32, 1), (100, 2), (1024, 3)])
 def test_random_commands_against_a_model(lpis, seed):
     bench = Bench(lpis=lpis, wait=random_wait(seed, 5))
     rng = random.Random(seed)
@@ -741,7 +857,7 @@ def test_random_commands_against_a_model(lpis, seed):
         for i, (priority, enable) in table.items():
             bench.set_property(i, priority, enable)
         await bench.enable(ctx)
-        for _ in range(400):
+        for _ in range(250):
             operation = rng.choice(
                 [SET] * 5 + [CLEAR, INVALIDATE, INVALIDATE_ALL, "table", "table", "ack", "ack"]
             )
@@ -774,7 +890,7 @@ def test_random_commands_against_a_model(lpis, seed):
     bench.run(testbench)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_no_event_is_lost_under_random_traffic_and_acknowledges(seed):
     """Two engines, commands and acknowledges in any clock, LPIs moved to and fro.
 
