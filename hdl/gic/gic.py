@@ -211,6 +211,9 @@ class Gic(wiring.Component):
         wiring.connect(m, split.redistributor, redistributor.deactivate)
         wiring.connect(m, interface.acknowledge_spi, distributor.acknowledge[c])
         wiring.connect(m, interface.acknowledge_private, redistributor.acknowledge)
+        searching = distributor.searching[c] | redistributor.searching
+        if self._engines:
+            searching |= self._engines[c].searching
         m.d.comb += [
             redistributor.forwarding.eq(distributor.forwarding),
             redistributor.withdraw_distance.eq(self.withdraw_distance),
@@ -220,7 +223,7 @@ class Gic(wiring.Component):
             distributor.awake[c].eq(redistributor.awake),
             interface.spi.eq(distributor.candidate[c]),
             interface.private.eq(redistributor.candidate),
-            interface.searching.eq(distributor.searching[c] | redistributor.searching),
+            interface.searching.eq(searching),
             self.irq[c].eq(interface.irq),
             self.virq[c].eq(virtual.virq),
         ]

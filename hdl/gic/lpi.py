@@ -188,6 +188,8 @@ class LpiEngine(wiring.Component):
         From GICR_CTLR, PROPBASER, PENDBASER. Addresses are byte addresses of the tables.
     candidate : Out(Candidate), acknowledge : In(AcknowledgeSignature())
         An acknowledge of anything but the candidate shown is ignored.
+    searching : Out(1)
+        The next candidate is being looked for: whoever acknowledges may want to wait for it.
     its, direct : In(LpiLink())
         Commands from the ITS and from the redistributor's own registers; taken in turns.
     handover : Out(stream of LpiCommand), arrival : In(stream of LpiCommand)
@@ -224,6 +226,7 @@ class LpiEngine(wiring.Component):
                 "lpi_pending_base": In(ADDRESS_BITS),
                 "lpi_pending_zero": In(1),
                 "candidate": Out(Candidate),
+                "searching": Out(1),
                 "acknowledge": In(AcknowledgeSignature()),
                 "its": In(LpiLink()),
                 "direct": In(LpiLink()),
@@ -254,6 +257,7 @@ class LpiEngine(wiring.Component):
 
         m.d.comb += [
             self.candidate.valid.eq(s.shown & live),
+            self.searching.eq(s.stale & live),
             self.candidate.intid.eq(FIRST_LPI + s.shown_lpi),
             self.candidate.priority.eq(Cat(Const(0, 8 - PRIORITY_BITS), s.shown_priority)),
             s.acked_now.eq(
