@@ -14,6 +14,11 @@ async def enable(cpu: Cpu) -> None:
     await cpu.store(REGISTER_BASE + LapicRegister.SVR, SOFTWARE_ENABLE | SPURIOUS_VECTOR)
 
 
+async def disable(cpu: Cpu) -> None:
+    """Keep messages out; what is in stays."""
+    await cpu.store(REGISTER_BASE + LapicRegister.SVR, SPURIOUS_VECTOR)
+
+
 async def acknowledge(cpu: Cpu) -> int:
     """The interrupt-acknowledge cycle: the vector to serve, now in service."""
     return await cpu.read_sysreg(SystemRegister.LAPIC_INTA)

@@ -2,11 +2,18 @@
 
 from hdl.registers.pci import Device
 
+from ..core.records import Kind
 from ..machine.cpu import Cpu
 
 
 class EventDriver:
     """Driver of the event device whose BAR is at ``bar``.
+
+    Parameters
+    ----------
+    bar : int
+    work : int
+        Clocks between the look at the device and the acknowledgement.
 
     Attributes
     ----------
@@ -14,8 +21,9 @@ class EventDriver:
         The event count at the last look.
     """
 
-    def __init__(self, bar: int):
+    def __init__(self, bar: int, *, work: int = 0):
         self._bar = bar
+        self._work = work
         self.seen = 0
 
     async def handle(self, cpu: Cpu) -> bool:
@@ -23,7 +31,8 @@ class EventDriver:
         count = await cpu.load(self._bar + Device.COUNT)
         events = (count - self.seen) % (1 << 32)
         self.seen = count
-        cpu.log("handled", events=events)
+        cpu.log(Kind.HANDLED, events=events)
+        await cpu.delay(self._work)
         if events:
             await cpu.store(self._bar + Device.ACKNOWLEDGE, count)
         return bool(events)

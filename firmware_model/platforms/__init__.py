@@ -1,0 +1,1 @@
+"""Whole systems: chips, core, drivers and tasks put together on a machine."""

@@ -1,0 +1,244 @@
+"""An x86 system without interrupt remapping: local APICs, and one function that sends messages."""
+
+from typing import Any
+
+from hdl.registers import pci
+
+from ..chips import local_apic
+from ..chips.pci import PciFunction
+from ..chips.pci_msi import MsiCapability
+from ..chips.pci_msix import MsixCapability
+from ..chips.vector_table import VectorTable
+from ..chips.x86_entry import CALL_VECTOR, InterruptEntry, take_cpu_down
+from ..chips.x86_msi import X86MsiChip, disable_messages, enable_messages
+from ..chips.x86_vector import VectorDomain
+from ..core.core import IrqCore
+from ..core.desc import Action, IrqDesc
+from ..core.flow import EdgeFlow
+from ..core.kernel import Kernel
+from ..core.manage import free_irq, request_irq
+from ..core.migration import irq_set_affinity
+from ..core.records import Kind
+from ..drivers.bystander import Bystander
+from ..drivers.event_device import EventDriver
+from ..machine.cpu import Cpu
+from ..machine.machine import Machine
+from ..machine.smp import CrossCalls, stop_machine
+from ..strategies.torn_msi import MsiStrategy
+
+CAPABILITIES = ("msi", "msix")
+
+
+class X86System:
+    """CPUs, vectors, and the event device of one PCI function; the software of a whole machine.
+
+    Parameters
+    ----------
+    strategy : MsiStrategy or a subclass
+        How the function's message is changed while it is in use.
+    kernel : Kernel or None
+        None: the strategy's.
+    cpus : int
+    capability : str
+        "msi" or "msix"; the function must have it.
+    device : int
+        PCI device number of the function (endpoint number + 1).
+    bar : int
+        Where its BAR is put.
+    affinity : int
+        CPUs that its interrupt may go to at first, one bit each.
+    vectors : int, or a sequence with one for each CPU
+        Lowest vector given to devices.
+    jiffy : int
+        Clocks in a jiffy: the delay of the old vector's clean-up.
+    keep_pin : bool
+        A device quirk: INTx stays possible, so that an event while MSI is off asserts the pin.
+    work : int
+        Clocks that the device's handler works.
+    options
+        For :class:`Machine`.
+
+    Attributes
+    ----------
+    machine : Machine
+        Not started; :meth:`boot` is spawned on every CPU.
+    irq : int
+        Of the event device.
+    desc, driver, chip, entry, domain, core, calls
+        The parts.
+    """
+
+    irq = 33
+
+    def __init__(
+        self,
+        strategy: MsiStrategy | type[MsiStrategy],
+        *,
+        kernel: Kernel | None = None,
+        cpus: int = 2,
+        capability: str = "msi",
+        device: int = 1,
+        bar: int = pci.MMIO_BASE,
+        affinity: int = 1,
+        vectors: int | tuple[int, ...] = 0x21,
+        jiffy: int = 1000,
+        keep_pin: bool = False,
+        work: int = 0,
+        **options: Any,
+    ):
+        if capability not in CAPABILITIES:
+            raise ValueError(f'capability must be "msi" or "msix", not {capability!r}')
+        self.strategy = strategy() if isinstance(strategy, type) else strategy
+        kernel = self.strategy.kernel if kernel is None else kernel
+        self.machine = Machine(cpus, **options)
+        self.core = IrqCore(self.machine, kernel, jiffy=jiffy)
+        self.domain = VectorDomain(self.core, VectorTable(cpus, vectors))
+        self.entry = InterruptEntry(self.domain)
+        self.strategy.install(self.entry)
+        self.calls = CrossCalls(self.machine, self._send_call)
+        self.entry.system[CALL_VECTOR] = self._handle_calls
+        self.bar = bar
+        self.function = PciFunction(device)
+        self.capability: MsiCapability | MsixCapability
+        if capability == "msi":
+            self.capability = MsiCapability(
+                self.function, read_back=kernel.msi_read_back, keep_pin=keep_pin
+            )
+        else:
+            self.capability = MsixCapability(
+                self.function,
+                bar,
+                can_mask=self.strategy.can_mask,
+                masked_update=kernel.msix_masked_update,
+                unmask_read_back=kernel.msix_unmask_read_back,
+                keep_pin=keep_pin,
+            )
+        self.chip = X86MsiChip(self.capability, self.domain, self.strategy)
+        self.driver = EventDriver(bar, work=work)
+        self.action = Action(self.driver.handle, "event device")
+        self.desc = self.core.allocate(self.irq, affinity=affinity, handle=EdgeFlow())
+        for cpu in self.machine.cpus:
+            cpu.vector = self.entry.vector
+            cpu.spawn(self.boot)
+
+    async def boot(self, cpu: Cpu) -> None:
+        """Each CPU is started; CPU 0 then sets the device up, and logs ``ready``."""
+        await self.start_cpu(cpu)
+        if cpu.index == 0:
+            await self.set_up_device(cpu)
+            cpu.log(Kind.READY)
+
+    async def start_cpu(self, cpu: Cpu) -> None:
+        """Let interrupts in: at boot, and as a task after ``cpu.bring_up()``."""
+        await local_apic.enable(cpu)
+
+    async def set_up_device(self, cpu: Cpu) -> None:
+        """Find the function, enable its messages, request its interrupt."""
+        await self.function.enable(cpu, self.bar)
+        if not await self.capability.probe(cpu):
+            cpu.misuse("the function has no such capability", irq=self.irq)
+            return
+        error = await enable_messages(cpu, self.chip, [self.desc])
+        if not error:
+            await request_irq(cpu, self.desc, self.action)
+
+    async def tear_down_device(self, cpu: Cpu) -> None:
+        """The opposite of :meth:`set_up_device`."""
+        await free_irq(cpu, self.desc, self.action)
+        await disable_messages(cpu, self.chip, [self.desc])
+
+    def add_bystander(self, irq: int, cpu: int, vector: int) -> Bystander:
+        """Another device's interrupt, which holds ``vector`` of ``cpu``. Before the start."""
+        bystander = Bystander()
+        desc = self.core.allocate(irq, affinity=1 << cpu, handle=EdgeFlow())
+        self.domain.add_to(desc)
+        self.domain.place(desc, cpu, vector)
+        action = Action(bystander.handle, f"bystander {irq}")
+        self.machine.cpus[0].spawn(_request, desc, action)
+        return bystander
+
+    async def take_down(self, cpu: Cpu, target: int, *, grace: int) -> None:
+        """From a task of ``cpu``: CPU ``target`` goes offline. Not from its own task and back."""
+
+        async def down(dying: Cpu) -> None:
+            await take_cpu_down(dying, self.domain, grace=grace)
+
+        await stop_machine(cpu, down, self.calls, on=target)
+
+    async def _send_call(self, cpu: Cpu, target: int) -> None:
+        async with cpu.irqs_disabled():
+            await self.domain.send_ipi(cpu, target, CALL_VECTOR)
+
+    async def _handle_calls(self, cpu: Cpu) -> None:
+        await self.domain.eoi(cpu)
+        await self.calls.handle(cpu)
+
+
+async def _request(cpu: Cpu, desc: IrqDesc, action: Action) -> None:
+    await request_irq(cpu, desc, action)
+
+
+class MovingInterrupt(X86System):
+    """The event device's interrupt goes to CPU 0; then it moves to CPU 1.
+
+    With the usual move nothing happens to the hardware at ``move_at``: the next interrupt of the
+    device carries the move out, so the stimulus is one event to start it and others to hit it.
+
+    Parameters
+    ----------
+    move_at : int or None
+        Clock at which the affinity is written (or later, if the set-up takes longer). None: only
+        when :meth:`start_move` is called, for instance on a copy of a system that has booted.
+    hotplug : bool
+        Instead CPU 0 goes offline then, and takes its interrupts to CPU 1.
+    grace : int
+        Clocks that a CPU going offline waits for late messages (in Linux, a millisecond).
+    old_vector, new_vector : int
+        What the interrupt gets on CPU 0, and then on CPU 1.
+    foreign_new : bool
+        Another device holds ``new_vector`` on CPU 0: where the message of the first step goes.
+    foreign_old : bool
+        Another device holds ``old_vector`` on CPU 1: where the torn message goes.
+    options
+        For :class:`X86System`.
+
+    Attributes
+    ----------
+    bystanders : list of Bystander
+    """
+
+    def __init__(
+        self,
+        strategy: MsiStrategy | type[MsiStrategy],
+        *,
+        move_at: int | None = 1000,
+        hotplug: bool = False,
+        grace: int = 200,
+        old_vector: int = 0x35,
+        new_vector: int = 0x22,
+        foreign_new: bool = False,
+        foreign_old: bool = False,
+        **options: Any,
+    ):
+        super().__init__(strategy, vectors=(old_vector, new_vector), **options)
+        self.hotplug = hotplug
+        self.grace = grace
+        self.bystanders: list[Bystander] = []
+        if foreign_new:
+            self.bystanders.append(self.add_bystander(50, 0, new_vector))
+        if foreign_old:
+            self.bystanders.append(self.add_bystander(51, 1, old_vector))
+        if move_at is not None:
+            self.start_move(move_at)
+
+    def start_move(self, at: int) -> None:
+        """Have the interrupt moved at clock ``at``; once, before the start or at rest."""
+        self.machine.cpus[1 if self.hotplug else 0].spawn(self._move, at)
+
+    async def _move(self, cpu: Cpu, at: int) -> None:
+        """The task that wants the interrupt on CPU 1."""
+        await cpu.delay_until(at)
+        if self.hotplug:
+            await self.take_down(cpu, 0, grace=self.grace)
+        else:
+            await irq_set_affinity(cpu, self.desc, 1 << 1)

@@ -1,0 +1,1 @@
+"""Ways to do the thing in question: small classes, each of which overrides one decision."""
