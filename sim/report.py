@@ -16,8 +16,8 @@ def print_scenarios(scenarios: Iterable[Scenario], console: Console) -> None:
         table = Table(title=f"{scenario.name}: {scenario.summary}", title_justify="left")
         table.add_column("strategy / axis")
         table.add_column("meaning")
-        for name, summary in scenario.strategies.items():
-            table.add_row(name, summary)
+        for name, strategy in scenario.strategies.items():
+            table.add_row(name, strategy.summary)
         table.add_section()
         for name, axis in scenario.axes.items():
             table.add_row(f"{name} = {axis.low}…{axis.high} ({axis.default})", axis.summary)
@@ -43,8 +43,12 @@ def scenarios_answer(scenarios: Iterable[Scenario]) -> dict[str, Any]:
                     for name, axis in scenario.axes.items()
                 },
                 "strategies": [
-                    {"name": name, "summary": summary}
-                    for name, summary in scenario.strategies.items()
+                    {
+                        "name": name,
+                        "claims_correct": strategy.claims_correct,
+                        "summary": strategy.summary,
+                    }
+                    for name, strategy in scenario.strategies.items()
                 ],
             }
             for scenario in scenarios

@@ -2,8 +2,9 @@
 
 from .base import Scenario
 from .first_msi import FirstMsi
+from .torn_msi import TornMsi
 
-SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (FirstMsi(),)}
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (FirstMsi(), TornMsi())}
 
 
 def find_scenario(name: str) -> Scenario:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from hdl.config import SocConfig
 
+from ..hosts.base import Poke
 from ..trial import Outcome, Plan
 
 
@@ -25,6 +26,14 @@ class Axis:
         return value
 
 
+@dataclass(frozen=True)
+class Strategy:
+    """One way the software does it; ``claims_correct``: its authors claimed it loses nothing."""
+
+    summary: str
+    claims_correct: bool
+
+
 class Scenario(ABC):
     """Hardware and software of one experiment.
 
@@ -36,12 +45,15 @@ class Scenario(ABC):
     source: ClassVar[str]
     config: ClassVar[SocConfig]
     axes: ClassVar[Mapping[str, Axis]]
-    strategies: ClassVar[Mapping[str, str]]
-    """Name and summary."""
+    strategies: ClassVar[Mapping[str, Strategy]]
 
     @abstractmethod
     def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
         """The trial at a point of the axes."""
+
+    def judge(self, strategy: str, at: Mapping[str, int], outcome: Outcome) -> frozenset[str]:
+        """The verdicts that the trial earned (see :mod:`sim.verdict`)."""
+        return frozenset() if outcome.quiet else frozenset({"crash"})
 
     def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
         """First and last clock worth looking at: all of it, unless a scenario knows better."""
@@ -58,3 +70,12 @@ class Scenario(ABC):
                 raise ValueError(f"{self.name} has no axis {name!r}; it has: {known}")
             self.axes[name].check(name, value)
         return {name: axis.default for name, axis in self.axes.items()} | dict(at)
+
+
+def device_event(endpoint: int, cycle: int, vector: int = 0) -> list[Poke]:
+    """Pokes that make ``endpoint`` have an event in clock ``cycle``."""
+    return [
+        Poke(cycle, f"endpoint_{endpoint}_vector", vector),
+        Poke(cycle, f"endpoint_{endpoint}_event", 1),
+        Poke(cycle + 1, f"endpoint_{endpoint}_event", 0),
+    ]

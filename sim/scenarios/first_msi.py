@@ -11,9 +11,8 @@ from hdl.config import MMIO, SocConfig
 from hdl.probe import CpuContext
 from hdl.registers.lapic import message_address, message_data
 
-from ..hosts.base import Poke
 from ..trial import Outcome, Plan
-from .base import Axis, Scenario
+from .base import Axis, Scenario, Strategy, device_event
 
 VECTOR = 0x31
 TARGET = 1
@@ -56,7 +55,7 @@ class FirstMsi(Scenario):
     source = "irqscope's own"
     config = SocConfig(gic=False)
     axes = {"inject": Axis(40, 0, 400, "clocks after the set-up at which the device has an event")}
-    strategies = {"plain": "the message is written once, before the first event"}
+    strategies = {"plain": Strategy("the message is written once, before the first event", True)}
 
     def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
         at = self.complete(strategy, at)
@@ -65,8 +64,7 @@ class FirstMsi(Scenario):
         for cpu in machine.cpus:
             cpu.spawn(system.boot)
         event = BOOT + at["inject"]
-        pokes = [Poke(event, "endpoint_0_event", 1), Poke(event + 1, "endpoint_0_event", 0)]
-        return Plan(machine, pokes)
+        return Plan(machine, device_event(0, event))
 
     def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
         event = BOOT + at["inject"]

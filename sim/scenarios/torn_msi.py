@@ -1,0 +1,91 @@
+"""A message whose address and data change one after the other, while the device may fire."""
+
+from collections.abc import Mapping
+
+from firmware_model.platforms.x86 import MovingInterrupt
+from firmware_model.strategies.torn_msi import STRATEGIES
+from hdl.config import SocConfig
+from hdl.pci.endpoint import EndpointConfig
+from hdl.registers.pci import requester_id
+
+from ..hosts.base import Poke
+from ..trial import Outcome, Plan
+from ..verdict import Owner, judge
+from .base import Axis, Scenario, Strategy, device_event
+
+PLAIN, MASKABLE, MSIX = range(3)
+ENDPOINTS = (
+    EndpointConfig(),
+    EndpointConfig(maskable=True),
+    EndpointConfig(msi="none", msix_vectors=4),
+)
+ON = {"mask": MASKABLE, "msix-unmasked": MSIX}
+"""Endpoints of the strategies that are not about an unmaskable MSI."""
+
+MOVE = 700
+"""Clock at which the affinity is written, or CPU 0 starts to go offline."""
+FIRST = 720
+"""Clock of the event whose interrupt carries the move out (not with ``hotplug``)."""
+JIFFY = 300
+SWITCH = (0, 1)
+
+
+class TornMsi(Scenario):
+    """The event device's interrupt moves from CPU 0 to CPU 1; a second event hits the move."""
+
+    name = "torn-msi"
+    summary = "address and data of an MSI change one after the other; the device fires in between"
+    source = (
+        "PCI/MSI: Avoid torn updates to MSI pairs (January 2020); x86/apic/msi: Plug non-maskable "
+        "MSI affinity race (January and February 2020)"
+    )
+    config = SocConfig(gic=False, endpoints=ENDPOINTS)
+    axes = {
+        "inject": Axis(45, 0, 400, "clocks from the start of the move to the device's event"),
+        "bus_latency": Axis(0, 0, 500, "clocks a posted write takes from the function to the bus"),
+        "read_latency": Axis(0, 0, 500, "clocks added to the answer of every read of the function"),
+        "ordering": Axis(0, *SWITCH, "1: read completions may overtake posted writes (not PCI)"),
+        "hotplug": Axis(1, *SWITCH, "1: CPU 0 goes offline; 0: the next interrupt carries it out"),
+        "foreign_new": Axis(0, *SWITCH, "1: the new vector is another device's on CPU 0"),
+        "foreign_old": Axis(0, *SWITCH, "1: the old vector is another device's on CPU 1"),
+    }
+    strategies = {
+        name: Strategy(strategy.summary, strategy.claims_correct)
+        for name, strategy in STRATEGIES.items()
+    }
+
+    def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
+        at = self.complete(strategy, at)
+        endpoint = ON.get(strategy, PLAIN)
+        system = MovingInterrupt(
+            STRATEGIES[strategy],
+            move_at=MOVE,
+            hotplug=bool(at["hotplug"]),
+            foreign_new=bool(at["foreign_new"]),
+            foreign_old=bool(at["foreign_old"]),
+            device=endpoint + 1,
+            capability="msix" if endpoint == MSIX else "msi",
+            jiffy=JIFFY,
+        )
+        pokes = [
+            Poke(0, "fabric_posted_latency", at["bus_latency"]),
+            Poke(0, "fabric_completion_latency", at["read_latency"]),
+            Poke(0, "fabric_completions_pass_posted", at["ordering"]),
+            *device_event(endpoint, _event(at)),
+        ]
+        if not at["hotplug"]:
+            pokes += device_event(endpoint, FIRST)
+        return Plan(system.machine, pokes, limit=30_000, settle=JIFFY + 100)
+
+    def judge(self, strategy: str, at: Mapping[str, int], outcome: Outcome) -> frozenset[str]:
+        endpoint = ON.get(strategy, PLAIN)
+        owner = Owner(endpoint, requester_id(endpoint), MovingInterrupt.irq, "event device")
+        return judge(outcome, owner)
+
+    def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
+        return _event(at) - 40, _event(at) + 120
+
+
+def _event(at: Mapping[str, int]) -> int:
+    """Clock of the event that is to hit the move."""
+    return (MOVE if at["hotplug"] else FIRST + 1) + at["inject"]
