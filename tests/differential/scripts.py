@@ -4,9 +4,9 @@ import random
 
 from firmware_model.machine.machine import Machine
 from hdl.bus import RequesterKind
+from hdl.config import APIC_WINDOW, RAM_BASE
 from hdl.cpu_port import Operation
 from hdl.registers.lapic import LapicRegister
-from hdl.config import APIC_WINDOW, RAM_BASE
 from sim.hosts.base import EXTERNAL, Poke, operation_pokes
 from sim.trial import Plan
 
