@@ -209,12 +209,16 @@ class Soc(wiring.Component):
                     self.cpu[i].virq.eq(self._gic.virq[i]),
                     self._gic.ppis[i].eq(self.ppis[i]),
                 ]
+            else:
+                m.d.comb += [self.cpu[i].irq.eq(0), self.cpu[i].virq.eq(0)]
             if self._apics:
                 apic = self._apics[i]
                 m.submodules[f"apic{i}"] = apic
                 wiring.connect(m, port.private, apic.private)
                 wiring.connect(m, sysregs.apic, apic.inta)
                 m.d.comb += self.cpu[i].intr.eq(apic.intr)
+            else:
+                m.d.comb += self.cpu[i].intr.eq(0)
 
     def _add_ram(self, m, targets):
         m.submodules.ram = ram = self._ram
