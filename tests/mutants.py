@@ -33,3 +33,13 @@ def late_line(config: SocConfig) -> Soc:
     """The machine with :class:`LateApic` in place of its local APICs."""
     with mock.patch("hdl.soc.LocalApic", LateApic):
         return Soc(config)
+
+
+def floating_line(config: SocConfig) -> Soc:
+    """The machine without the code that drives the lines of controllers it does not have."""
+
+    class Floating(Soc):
+        def _add_cpus(self, m, initiators):
+            """Leave every CPU unconnected."""
+
+    return Floating(config)

@@ -238,3 +238,9 @@ def test_variables_are_set_for_a_while(monkeypatch):
     assert (seen["IRQSCOPE_OLD"], seen["IRQSCOPE_NEW"]) == ("1", "2")
     assert os.environ["IRQSCOPE_OLD"] == "old"
     assert "IRQSCOPE_NEW" not in os.environ
+
+
+def test_an_output_that_nothing_drives_is_refused(empty_cache):
+    design = Design(SocConfig(gic=False), factory="tests.mutants:floating_line")
+    with pytest.raises(ValueError, match=r"nothing drives: .*cpu_0_irq"):
+        str(design.folder)
