@@ -76,6 +76,8 @@ class Soc(wiring.Component):
     probe : In(ProbeSignature(cpus))
     ram_written, ram_index : Out
         See :class:`hdl.memory.Ram`.
+    bad_messages : Out(16)
+        With local APICs only: see :class:`hdl.apic.message_bus.ApicMessageBus`.
     """
 
     def __init__(self, config: SocConfig | None = None):
@@ -104,6 +106,8 @@ class Soc(wiring.Component):
             "ram_written": Out(1),
             "ram_index": Out(range(self._ram.words)),
         }
+        if self._apic_bus:
+            members["bad_messages"] = Out(16)
         if self._gic:
             members |= {
                 "wires": In(data.ArrayLayout(1, config.spis)),
@@ -244,6 +248,7 @@ class Soc(wiring.Component):
 
     def _add_apics(self, m, targets):
         m.submodules.apic_bus = self._apic_bus
+        m.d.comb += self.bad_messages.eq(self._apic_bus.bad)
         for apic, link in zip(self._apics, self._apic_bus.link, strict=True):
             wiring.connect(m, apic.link, link)
         targets.append((APIC_WINDOW, self._apic_bus.bus))

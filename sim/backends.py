@@ -25,6 +25,7 @@ from hdl.registers import pci
 from hdl.registers.gits import TRANSLATION_FRAME
 from hdl.registers.sysreg import SystemRegister
 
+from .arguments import check
 from .design import Design
 from .events import Event, decode
 from .hosts.base import EXTERNAL, Response, operation_pokes
@@ -109,7 +110,11 @@ class GatewareBackend:
             self.host.advance((), end)
 
     def poke(self, name: str, value: int) -> None:
-        self.host.poke(self.host.cycle, name, value)
+        if not self.host.is_input(name):
+            raise ValueError(f"name must be an input field of the Soc, not {name!r}")
+        width = self.host.design.ports[name].width
+        check("value", int(value) if isinstance(value, bool) else value, 0, (1 << width) - 1)
+        self.host.poke(self.host.cycle, name, int(value))
 
     def load(self, cpu: int, address: int, size: int) -> int:
         return self._access(cpu, Operation.LOAD, address, size)

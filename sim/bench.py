@@ -11,6 +11,7 @@ from hdl.gic.interfaces import FIRST_SPI
 from hdl.registers.pci import ecam_address, requester_id
 from hdl.registers.sysreg import SystemRegister
 
+from .arguments import check
 from .backends import BACKENDS, FIRST_PPI, Backend, BusError
 from .events import Event
 from .hosts.verilated import VerilatedHost
@@ -19,15 +20,6 @@ __all__ = ["HOSTS", "Bench", "BenchCpu", "BenchEndpoint", "BenchRam", "BusError"
 
 HOSTS = tuple(BACKENDS)
 SIZES = (1, 2, 4)
-
-
-def check(name: str, value, low: int, high: int) -> int:
-    """``value`` as it is, or the error that names the argument and its range."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low:#x} and {high:#x}, not {value:#x}")
-    return value
 
 
 def check_access(address: int, size: int, data: int = 0) -> None:
@@ -138,7 +130,7 @@ class Bench:
 
     def poke(self, name: str, value: int) -> None:
         """Set an input of the :class:`hdl.soc.Soc` by its field name, from the next clock on."""
-        self.backend.poke(name, int(value))
+        self.backend.poke(name, value)
 
 
 class BenchCpu:

@@ -16,10 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def cache_folder() -> Path:
     """``$IRQSCOPE_CACHE``, or ``.irqscope`` in a checkout, or the user's cache folder."""
     if chosen := os.environ.get("IRQSCOPE_CACHE"):
-        return Path(chosen).expanduser().resolve()
-    if (ROOT / "pyproject.toml").exists() and os.access(ROOT, os.W_OK):
-        return ROOT / ".irqscope"
-    return platformdirs.user_cache_path("irqscope")
+        folder = Path(chosen).expanduser().resolve()
+    elif (ROOT / "pyproject.toml").exists() and os.access(ROOT, os.W_OK):
+        folder = ROOT / ".irqscope"
+    else:
+        folder = platformdirs.user_cache_path("irqscope")
+    if any(character.isspace() for character in str(folder)):
+        raise ValueError(
+            f"make cannot build in {str(folder)!r}: set IRQSCOPE_CACHE to a folder without spaces"
+        )
+    return folder
 
 
 def digest(*parts: str | bytes) -> str:

@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ("sh", "env", "readlink", "dirname", "mktemp", "tail", "rm", "cat", "mkdir", "chmod")
+TOOLS = (
+    "sh",
+    "env",
+    "readlink",
+    "dirname",
+    "mktemp",
+    "tail",
+    "rm",
+    "cat",
+    "mkdir",
+    "chmod",
+    "rmdir",
+    "sleep",
+)
 COMPILERS = {
     "g++": "a C++ compiler (Debian: apt install g++)",
     "make": "make (Debian: apt install make)",
@@ -45,7 +58,7 @@ esac
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of what the script needs to see, and a PATH of its own."""
-    return Checkout(tmp_path, tmp_path / "a checkout")
+    return Checkout(tmp_path, tmp_path / "a-checkout")
 
 
 class Checkout:
@@ -210,3 +223,30 @@ def test_continuous_integration_runs_what_people_run():
     assert script.rstrip().endswith("exec ./irqscope test")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert os.access(ROOT / "irqscope", os.X_OK)
+
+
+def test_a_folder_with_a_space_is_refused_before_anything_is_done(tmp_path):
+    checkout = Checkout(tmp_path, tmp_path / "my projects")
+    run = checkout.run("list")
+    assert run.returncode == 2
+    assert run.stderr.startswith("irqscope: make cannot build below a folder with a space")
+    assert checkout.times_set_up == 0
+
+
+def test_two_first_runs_at_once_set_up_once(checkout):
+    runs = [
+        subprocess.Popen(
+            [checkout.folder / "irqscope", "list"],
+            env={
+                "PATH": str(checkout.path),
+                "SET_UPS": str(checkout.set_ups),
+                "TMPDIR": str(checkout.temporary),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(3)
+    ]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0, 0]
+    assert checkout.times_set_up == 1
+    assert not (checkout.folder / ".venv.lock").exists()

@@ -124,9 +124,12 @@ class Messenger(wiring.Component):
                         m.next = "PEEK"
 
             with m.State("PEEK"):
-                m.d.comb += [request.valid.eq(1), request.p.peek.eq(1)]
-                with m.If(request.ready):
-                    m.next = "LATCH"
+                with m.If(~self.message_enable):
+                    m.next = "WAIT"  # nobody is left to be asked
+                with m.Else():
+                    m.d.comb += [request.valid.eq(1), request.p.peek.eq(1)]
+                    with m.If(request.ready):
+                        m.next = "LATCH"
             with m.State("LATCH"), m.If(self.messages.reply_valid):
                 m.d.sync += [latched.eq(reply.send), message.eq(reply.message)]
                 m.next = "WAIT"

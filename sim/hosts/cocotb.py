@@ -313,6 +313,7 @@ def simulate(
         runner.build_dir = folder
         if vcd is not None:
             vcd.parent.mkdir(parents=True, exist_ok=True)
+            vcd.write_bytes(b"")  # refuse now what the simulator would pass over in silence
         log = Path(scratch) / "simulation.log"
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
         variables = {_JOB: str(job), "PYTHONPATH": path, "COCOTB_LOG_LEVEL": "WARNING"}

@@ -213,6 +213,10 @@ class VerilatedHost:
         """The clock whose inputs are chosen next."""
         return self._lib.irqscope_cycle(self._sim)
 
+    def is_input(self, name: str) -> bool:
+        """Whether ``name`` is a field that can be poked."""
+        return name in self._inputs
+
     def poke(self, cycle: int, name: str, value: int) -> None:
         """Let input field ``name`` have ``value`` from clock ``cycle`` on."""
         if name not in self._inputs:

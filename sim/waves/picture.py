@@ -325,7 +325,7 @@ def figure(
 def draw(waveform: Waveform, png: Path, **options: Any) -> Path:
     """Write the :func:`figure` of ``waveform`` with these ``options`` to ``png``; returns it."""
     png.parent.mkdir(parents=True, exist_ok=True)
-    figure(waveform, **options).savefig(png, dpi=_DPI)
+    figure(waveform, **options).savefig(png, dpi=_DPI, format="png")
     return png
 
 

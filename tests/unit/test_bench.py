@@ -332,3 +332,20 @@ def test_a_bench_closes_when_its_block_fails(soc):
         fail()
     with pytest.raises(RuntimeError, match="closed"):
         kept[0].step()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "says"),
+    [
+        ("nonsense", 1, ValueError, "name must be an input field"),
+        ("cpu_0_intr", 1, ValueError, "name must be an input field"),
+        (3, 1, ValueError, "name must be an input field"),
+        ("fabric_posted_latency", 5000, ValueError, "value must be between 0x0 and 0xfff"),
+        ("fabric_posted_latency", -1, ValueError, "value must be between 0x0 and 0xfff"),
+        ("fabric_posted_latency", 7.9, TypeError, "value must be an integer"),
+        ("fabric_posted_latency", "7", TypeError, "value must be an integer"),
+    ],
+)
+def test_a_poke_of_what_is_no_input_or_does_not_fit_is_refused(bench, name, value, error, says):
+    with pytest.raises(error, match=says):
+        bench.poke(name, value)

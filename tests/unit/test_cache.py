@@ -137,3 +137,9 @@ def test_digest_depends_on_every_part_and_its_ends():
     assert len({digest(*parts) for parts in texts}) == len(texts)
     assert digest("text") == digest(b"text")
     assert len(digest()) == 20
+
+
+def test_a_cache_in_a_folder_with_a_space_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("IRQSCOPE_CACHE", str(tmp_path / "my cache"))
+    with pytest.raises(ValueError, match=r"my cache.*IRQSCOPE_CACHE to a folder without spaces"):
+        cache_folder()

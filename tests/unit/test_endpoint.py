@@ -648,3 +648,29 @@ def test_the_default_configuration_is_a_64_bit_msi_function():
     assert Endpoint().config == EndpointConfig(
         msi="64", maskable=False, msi_vectors=1, msix_vectors=0, intx=True, pin="A", bar_bits=32
     )
+
+
+@pytest.mark.parametrize("latch", [0, 1])
+@pytest.mark.parametrize("after", range(6))
+def test_msix_turned_off_in_any_clock_of_an_event_leaves_it_to_the_pin(latch, after):
+    """A function that latches waited for ever for a table that was just switched off."""
+    config = EndpointConfig(msi="none", msix_vectors=3)
+    bench = FunctionBench(config, latch_at_event=latch)
+
+    async def scenario(bench):
+        await bench.step(20)
+        await bench.command(MASTER)
+        await bench.msix_flags()
+        await bench.event()
+        await bench.step(after)
+        await bench.msix_flags(enable=False)
+        await bench.step(60)
+        assert bench.ctx.get(bench.dut.intx), "the pin takes over"
+        await bench.device_write(Device.ACKNOWLEDGE, 1)
+        await bench.step(10)
+        assert not bench.ctx.get(bench.dut.intx)
+        await bench.event()
+        await bench.step(60)
+        assert bench.ctx.get(bench.dut.intx), "and for the next event too"
+
+    bench.run(scenario)
