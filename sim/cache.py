@@ -1,14 +1,17 @@
 """Things made once: directories named by the content they were made from."""
 
+import contextlib
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 import platformdirs
+from rich.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,6 +41,16 @@ def digest(*parts: str | bytes) -> str:
     return total.hexdigest()[:20]
 
 
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say on a terminal what takes so long, and that it is still going on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(what):
+        yield
+
+
 def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     """The folder ``kind/key`` of the cache, filled by ``make(folder)`` unless it exists.
 
@@ -55,7 +68,8 @@ def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
                 shutil.rmtree(abandoned, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=shelf))
             try:
-                make(unfinished)
+                with _told(f"making the {kind} model of this gateware (once, a minute or so) …"):
+                    make(unfinished)
                 unfinished.rename(finished)
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)
