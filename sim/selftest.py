@@ -27,6 +27,8 @@ def run_tests(pytest_arguments: tuple[str, ...]) -> int:
             failed |= _run(sys.executable, "-m", *check) != 0
         pytest_arguments = ("-n", str(os.cpu_count() or 1), "tests", "sim")
     status = _run(sys.executable, "-m", "pytest", *pytest_arguments)
+    if status > 1:  # no test matched, or pytest itself was asked something wrong
+        return 2
     return status or int(failed)
 
 

