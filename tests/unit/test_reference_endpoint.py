@@ -361,3 +361,81 @@ def test_count_is_in_memory_before_the_message():
     rig.bar(0x14, 1)
     rig.raise_event(0)
     assert rig.counters == {"message: no target": 1}
+
+
+# As another function ------------------------------------------------------------------------------
+
+
+def test_pin_asks_only_after_an_event():
+    rig = FunctionRig(EndpointShape(msi="none"))
+    rig.bar(0x08, 5)  # events acknowledged that never were: a cause, but no interrupt
+    assert (rig.bar(0x0C), wire(rig, 36)) == (1, False)
+    rig.raise_event(0)
+    assert wire(rig, 36)
+
+
+def test_status_beside_messages_is_a_choice():
+    for choice, expected in ((True, 0x18), (False, 0x10)):
+        rig = msi_rig(implementation=Implementation(status_beside_messages=choice))
+        rig.flags()
+        rig.raise_event(0)
+        assert rig.config_read(0, STATUS, 2) == expected
+
+
+@pytest.mark.parametrize(("choice", "sent"), [("drop", 0), ("first", 0x70)])
+def test_a_vector_that_no_entry_has(choice, sent):
+    rig = FunctionRig(
+        EndpointShape(msi="64", msi_vectors=8, msix_vectors=2),
+        implementation=Implementation(surplus_entry=choice),
+    )
+    rig.entry(0, RAM, 0x70)
+    rig.config_write(0, MSIX + 2, 0x8000, 2)
+    for vector in (5, 40):
+        rig.raise_event(0, vector)
+        assert rig.sent() == sent
+
+
+def test_unplugged():
+    rig = msi_rig()
+    rig.raise_event(0)
+    assert wire(rig, 36)
+    rig.unplug(0, False)  # it is here already
+    assert wire(rig, 36)
+    rig.unplug(0)
+    rig.raise_event(0)
+    assert not wire(rig, 36)
+    assert rig.load(0, ECAM | 1 << 15) == rig.load(0, MMIO) == 0xFFFF_FFFF
+    rig.unplug(0, False)
+    assert rig.load(0, ECAM | 1 << 15) == 0x0001_1209
+    assert rig.config_read(0, COMMAND, 2) == 0
+
+
+def test_each_function_can_have_a_layout():
+    layouts = (
+        PciLayout(msix_offset=0x40, express_offset=0x80, subsystem=True, pin=2),
+        PciLayout(device_id=0x77),
+    )
+    shapes = (EndpointShape(msi="none", msix_vectors=1), EndpointShape())
+    rig = FunctionRig(*shapes, layout=layouts)
+    assert (rig.config_read(0, 0x34, 1), rig.config_read(0, 0x40, 2)) == (0x40, 0x8011)
+    assert rig.config_read(0, 0x80, 4) == 0x0002_0010
+    rig.config_write(0, 0x88, 0, 2)
+    assert rig.config_read(0, 0x88, 2) == 0
+    assert (rig.config_read(0, 0x3D, 1), rig.config_read(1, 0x3D, 1)) == (2, 1)
+    assert (rig.config_read(0, 0x2C, 4), rig.config_read(1, 0x2C, 4)) == (0x0001_1209, 0)
+    assert rig.config_read(1, 0x02, 2) == 0x77
+    rig.raise_event(0)
+    assert wire(rig, 37), "INTB of device 1"
+    with pytest.raises(ValueError, match=r"^There must be one PciLayout for each of 1, not 2$"):
+        FunctionRig(EndpointShape(), layout=layouts)
+
+
+def test_no_message_returns_into_the_bridge():
+    rig = msi_rig("64")
+    rig.flags()
+    for address in (ECAM | 1 << 15 | 4, MMIO + 0x1C):
+        rig.address(address, 0)
+        rig.raise_event(0)
+    assert rig.counters == {"message: no target": 2}
+    rig.message(ECAM | 1 << 15 | COMMAND, 0, 0x55)  # another requester's write is an access
+    assert rig.config_read(0, COMMAND, 2) == 0

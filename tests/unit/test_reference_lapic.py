@@ -239,6 +239,26 @@ def test_narrow_write(choice, expected):
     assert rig.apic(0, TPR) == expected
 
 
+def test_narrow_access_can_be_an_error():
+    rig = ApicRig(Implementation(lapic_narrow="error"))
+    for access in (
+        lambda: rig.store(0, BASE + TPR, 0x30, 1),
+        lambda: rig.load(0, BASE + TPR, 2),
+    ):
+        with pytest.raises(BusFaultError):
+            access()
+    assert rig.apic(0, TPR) == 0
+
+
+def test_local_vectors_can_be_storage():
+    rig = ApicRig(Implementation(lapic_local_storage=True))
+    assert (rig.apic(0, 0x350), rig.apic(0, 0x380)) == (1 << 16, 0)
+    for offset, kept in ((0x350, 0x1234), (0x380, 0x1234), (0x390, 0)):
+        rig.apic(0, offset, 0x1234)
+        assert rig.apic(0, offset) == kept
+    assert ApicRig(Implementation()).apic(0, 0x350) == 0
+
+
 def test_without_local_apics():
     rig = Rig(local_apics=False)
     assert not rig.intr(0)

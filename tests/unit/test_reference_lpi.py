@@ -247,6 +247,18 @@ def test_following_what_hardware_acknowledged():
     assert rig.gicd(0x304) == 1 << 8
 
 
+@pytest.mark.parametrize("running", [0x40, 0x80, 0xA0])
+def test_the_running_priority_says_which_byte_was_used(running):
+    rig = direct_rig().lpi_tables()
+    rig.property(0, 0x41)
+    setlpi(rig, 8192)
+    rig.property(0, 0x81)
+    with pytest.raises(ValueError, match="priority 0x40 or 0x80 or 0xa0 must run, not 0x0"):
+        rig.acknowledge(0, 8192, 0)
+    rig.acknowledge(0, 8192, running)
+    assert rig.icc(0, "RPR") == running
+
+
 def test_table_bytes_outside_ram_are_zero():
     rig = direct_rig()
     rig.gicr(0, 0x70, 0x1_0000_0000 | 13, size=8)
