@@ -316,12 +316,22 @@ def test_the_command_reports_trials_that_could_not_run(own):
     assert done.stderr.startswith("irqscope: 1 of 1 trials could not be run; the first: ")
 
 
+def _heed_ctrl_c():
+    """A shell's background job, as CI may be, ignores it, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_keeps_what_was_done(own, tmp_path):
     out, notes = tmp_path / "out", tmp_path / "own.notes"
     arguments = ["torn-msi", "--strategy", own("Notes"), "--grid", "full", "--out", str(out)]
     command = [sys.executable, "-P", "-m", "sim", "sweep", *arguments, "--jobs", "1"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
     ) as process:
         give_up = time.monotonic() + 100
         while not notes.exists() or notes.stat().st_size < 20:
