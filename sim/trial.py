@@ -111,7 +111,7 @@ def steps(plan: Plan, start: int, lines: tuple[int, ...]) -> Steps:
 
 def _outcome(plan: Plan, host, start: int, first_record: int, end: tuple[int, bool]) -> Outcome:
     plan.machine.close()
-    records = host.records()[first_record:].copy()
+    records = host.records(first_record).copy()
     records["cycle"] -= start
     cycle, quiet = end
     return Outcome(cycle - start, quiet, records, plan.machine.log, host.design.channels)
@@ -119,7 +119,7 @@ def _outcome(plan: Plan, host, start: int, first_record: int, end: tuple[int, bo
 
 def run(plan: Plan, host: VerilatedHost) -> Outcome:
     """Run a trial on a host that blocks, from where it stands."""
-    start, first_record = host.cycle, len(host.records())
+    start, first_record = host.cycle, host.record_count
     course = steps(plan, start, host.lines)
     try:
         pokes, until = next(course)
@@ -131,7 +131,7 @@ def run(plan: Plan, host: VerilatedHost) -> Outcome:
 
 async def run_async(plan: Plan, host: CocotbHost) -> Outcome:
     """Run a trial on a host that awaits, from where it stands."""
-    start, first_record = host.cycle, len(host.records())
+    start, first_record = host.cycle, host.record_count
     course = steps(plan, start, host.lines)
     try:
         pokes, until = next(course)

@@ -194,9 +194,15 @@ class CocotbHost(Pins):
                 return wake
         return Wake(self.cycle, {}, self.lines)
 
-    def records(self) -> numpy.ndarray:
-        """The tap so far, as an array of :data:`sim.hosts.verilated.RECORD`."""
-        return numpy.array(self._records, RECORD)
+    @property
+    def record_count(self) -> int:
+        """How many tap records there are so far."""
+        return len(self._records)
+
+    def records(self, first: int = 0) -> numpy.ndarray:
+        """The tap so far from record ``first`` on, as an array of
+        :data:`sim.hosts.verilated.RECORD`."""
+        return numpy.array(self._records[first:], RECORD)
 
     def forget_records(self) -> None:
         """Drop the tap records so far."""

@@ -264,12 +264,17 @@ class VerilatedHost:
         }
         return Wake(cycle, responses, self._lines)
 
-    def records(self) -> numpy.ndarray:
-        """The tap so far, a copy, as an array of :data:`RECORD`."""
-        count = self._lib.irqscope_records(self._sim)
-        if not count:
+    @property
+    def record_count(self) -> int:
+        """How many tap records there are so far."""
+        return self._lib.irqscope_records(self._sim)
+
+    def records(self, first: int = 0) -> numpy.ndarray:
+        """The tap so far from record ``first`` on, a copy, as an array of :data:`RECORD`."""
+        count = self.record_count - first
+        if count <= 0:
             return numpy.empty(0, RECORD)
-        address = self._lib.irqscope_record_data(self._sim)
+        address = self._lib.irqscope_record_data(self._sim) + first * RECORD.itemsize
         raw = ctypes.string_at(address, count * RECORD.itemsize)
         return numpy.frombuffer(raw, RECORD)
 
