@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from pkgutil import resolve_name
 
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment
@@ -67,8 +68,7 @@ class Design:
 
     @property
     def _factory(self) -> Callable:
-        module, _, attribute = self.factory.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return resolve_name(self.factory)
 
     @property
     def _key(self) -> str:
@@ -88,12 +88,13 @@ class Design:
         ports = {name: (signal, None) for name, (signal, _) in top_ports(top).items()}
         fragment = Fragment.get(top, None)
         netlist, _ = rtlil.convert_fragment(fragment, ports, "top", emit_src=False)
-        _refuse_undriven(netlist, port_map(top))
+        described = port_map(top)
+        _refuse_undriven(netlist, described)
         (folder / "top.il").write_text(netlist)
         self._lower(folder)
         (folder / "external_ram.v").write_text((HDL / "external_ram.v").read_text())
-        described = asdict(port_map(top)) | {"channels": list(top.channels)}
-        (folder / "ports.json").write_text(json.dumps(described, indent=1))
+        entries = asdict(described) | {"channels": list(top.channels)}
+        (folder / "ports.json").write_text(json.dumps(entries, indent=1))
 
     @staticmethod
     def _lower(folder: Path) -> None:

@@ -5,9 +5,9 @@ software. :func:`steps` stands between them and is the only place where the two 
 that blocks and a host that awaits both just carry out what it yields.
 """
 
-import importlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy
@@ -141,15 +141,9 @@ async def run_async(plan: Plan, host: CocotbHost) -> Outcome:
         return _outcome(plan, host, start, first_record, stop.value)
 
 
-def find(name: str) -> Callable:
-    """The object that ``module:attribute`` names."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 async def run_plans(host: CocotbHost, maker: str, arguments: list[dict[str, Any]]) -> list[Outcome]:
     """Inside a simulation: make and run one plan after the other."""
-    make = find(maker)
+    make = resolve_name(maker)
     return [await run_async(make(**given), host) for given in arguments]
 
 

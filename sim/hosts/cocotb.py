@@ -12,16 +12,16 @@ that edge.
 
 import contextlib
 import heapq
-import importlib
 import os
 import pickle
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import cocotb_tools.config
@@ -358,19 +358,14 @@ async def run_on_host(design: Design, top, function: str, arguments: dict[str, A
     """Inside the simulator: the job of :func:`run_in_simulator`."""
     host = CocotbHost(design, top)
     await host.start()
-    return await _find(function)(host, **arguments)
-
-
-def _find(function: str) -> Callable:
-    module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return await resolve_name(function)(host, **arguments)
 
 
 async def run_job(top) -> None:
     """Inside the simulator: do what ``$IRQSCOPE_JOB`` says and leave the result behind."""
     job: _Job = pickle.loads(Path(os.environ[_JOB]).read_bytes())
     try:
-        result = await _find(job.function)(job.design, top, **job.arguments)
+        result = await resolve_name(job.function)(job.design, top, **job.arguments)
         outcome = pickle.dumps(("returned", result))
     except Exception:
         outcome = pickle.dumps(("raised", traceback.format_exc()))
