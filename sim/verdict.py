@@ -87,25 +87,25 @@ def judge(outcome: Outcome, owner: Owner) -> frozenset[str]:
     ]
     resent = sum(record.kind in (Kind.RETRIGGER, Kind.RESEND) for record in own)
     found = {
-        "lost": _lost(raised, starts),
+        "lost": lost(raised, starts),
         "misdirected": _misdirected(events, log, owner),
         "spurious": _spurious(events, log, raised, starts, owner),
         "duplicate": len(starts) > len(raised) + resent,
         "wrong_cpu": _wrong_cpu(log, owner),
-        "overlap": _overlap(own),
-        "starved": _starved(raised, starts, owner.patience),
-        "storm": _storm(log, owner.bearable),
+        "overlap": overlap(own),
+        "starved": starved(raised, starts, owner.patience),
+        "storm": storm(log, owner.bearable),
         "crash": not outcome.quiet or any(record.kind in FATAL_RECORDS for record in log),
     }
     return frozenset(name for name, true in found.items() if true)
 
 
-def _lost(raised: list[int], starts: list[int]) -> bool:
+def lost(raised: list[int], starts: list[int]) -> bool:
     """An event is served by any start of a handler after it: events merge."""
     return bool(raised) and (not starts or starts[-1] <= raised[-1])
 
 
-def _starved(raised: list[int], starts: list[int], patience: int) -> bool:
+def starved(raised: list[int], starts: list[int], patience: int) -> bool:
     """Served, but late. What is never served is lost."""
     waits = (next((s - cycle for s in starts if s > cycle), 0) for cycle in raised)
     return any(wait > patience for wait in waits)
@@ -200,7 +200,7 @@ def _spurious(
     )
 
 
-def _overlap(own: list[Record]) -> bool:
+def overlap(own: list[Record]) -> bool:
     running: set[int] = set()
     for record in own:
         if record.kind == Kind.HANDLER_START:
@@ -212,7 +212,7 @@ def _overlap(own: list[Record]) -> bool:
     return False
 
 
-def _storm(log: list[Record], bearable: int) -> bool:
+def storm(log: list[Record], bearable: int) -> bool:
     taken: Counter[tuple] = Counter()
     for record in log:
         if record.kind == Kind.NO_IRQ_HANDLER:

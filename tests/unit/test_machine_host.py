@@ -317,6 +317,8 @@ def test_closing_drops_unfinished_software_without_a_word(recwarn, capsys):
         finally:
             await cpu.load(4)
 
+    gc.collect()  # what earlier tests of the process left is not ours
+    recwarn.clear()
     with Machine(1) as machine:
         machine.cpus[0].spawn(stubborn)
         machine.start()
