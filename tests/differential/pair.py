@@ -17,8 +17,12 @@ from sim.reference import Implementation, ReferenceMachine
 from . import machines
 from .operations import Call, Operation, Single, on_cpu, on_endpoint, on_ram, script
 
-SETTLE = 64
-"""Clocks after every call. What takes longer says so in a register: see :meth:`Pair._settle`."""
+SETTLE = 128
+"""Clocks after every call. What takes longer says so in a register: see :meth:`Pair._settle`.
+
+A change of a wire does not say so: it counts within the bound of :class:`hdl.gic.bank
+.InterruptBank`, 117 clocks for 64 SPIs.
+"""
 LIMIT = 40_000
 """Clocks within which everything that a call sets off has to end."""
 SPURIOUS = 1023
