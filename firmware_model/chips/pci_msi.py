@@ -57,7 +57,7 @@ class MsiCapability:
         self._base = await self._function.find_capability(cpu, CapabilityId.MSI)
         if not self._base:
             return False
-        flags = await self._read(cpu, pci.MSI_FLAGS, 2)
+        flags = await self.read(cpu, pci.MSI_FLAGS, 2)
         self._wide = bool(flags & pci.MSI_FLAGS_64BIT)
         self.maskable = bool(flags & pci.MSI_FLAGS_MASKABLE)
         self._all = (1 << (1 << ((flags & pci.MSI_FLAGS_CAPABLE) >> 1))) - 1
@@ -66,9 +66,9 @@ class MsiCapability:
     async def set_up(self, cpu: Cpu) -> None:
         """Before any message is written: off, and everything masked that can be."""
         await self.set_enable(cpu, False)
-        await self._read(cpu, pci.MSI_FLAGS, 2)
+        await self.read(cpu, pci.MSI_FLAGS, 2)
         if self.maskable:
-            self._masks = await self._read(cpu, pci.msi_mask(self._wide), 4) | self._all
+            self._masks = await self.read(cpu, pci.msi_mask(self._wide), 4) | self._all
             await self.set_mask(cpu, self._masks)
 
     async def go_live(self, cpu: Cpu) -> None:
@@ -98,43 +98,43 @@ class MsiCapability:
         The three writes of the message take effect one after the other; an event between them
         sends a mixture.
         """
-        flags = await self._read(cpu, pci.MSI_FLAGS, 2)
-        await self._write(cpu, pci.MSI_FLAGS, flags & ~pci.MSI_FLAGS_ENABLED, 2)
+        flags = await self.read(cpu, pci.MSI_FLAGS, 2)
+        await self.write(cpu, pci.MSI_FLAGS, flags & ~pci.MSI_FLAGS_ENABLED, 2)
         await self.write_address(cpu, address)
         await self.write_data(cpu, data)
         if self._read_back:
-            await self._read(cpu, pci.MSI_FLAGS, 2)
+            await self.read(cpu, pci.MSI_FLAGS, 2)
 
     async def write_address(self, cpu: Cpu, address: int, index: int = 0) -> None:
         """The address alone: low, then high if there is one."""
-        await self._write(cpu, pci.MSI_ADDRESS_LO, address & 0xFFFF_FFFF, 4)
+        await self.write(cpu, pci.MSI_ADDRESS_LO, address & 0xFFFF_FFFF, 4)
         if self._wide:
-            await self._write(cpu, pci.MSI_ADDRESS_HI, address >> 32, 4)
+            await self.write(cpu, pci.MSI_ADDRESS_HI, address >> 32, 4)
 
     async def write_data(self, cpu: Cpu, data: int, index: int = 0) -> None:
         """The data alone."""
-        await self._write(cpu, pci.msi_data(self._wide), data, 2)
+        await self.write(cpu, pci.msi_data(self._wide), data, 2)
 
     async def suspend(self, cpu: Cpu) -> int:
         """Turn MSI off for a while; returns what :meth:`resume` takes. INTx may take over."""
-        flags = await self._read(cpu, pci.MSI_FLAGS, 2)
+        flags = await self.read(cpu, pci.MSI_FLAGS, 2)
         off = flags & ~(pci.MSI_FLAGS_ENABLE | pci.MSI_FLAGS_ENABLED)
-        await self._write(cpu, pci.MSI_FLAGS, off, 2)
+        await self.write(cpu, pci.MSI_FLAGS, off, 2)
         return flags
 
     async def resume(self, cpu: Cpu, saved: int) -> None:
         """Put back what :meth:`suspend` found."""
-        await self._write(cpu, pci.MSI_FLAGS, saved, 2)
+        await self.write(cpu, pci.MSI_FLAGS, saved, 2)
 
     async def set_enable(self, cpu: Cpu, enable: bool) -> None:
         """Turn MSI on or off."""
-        flags = await self._read(cpu, pci.MSI_FLAGS, 2) & ~pci.MSI_FLAGS_ENABLE
-        await self._write(cpu, pci.MSI_FLAGS, flags | enable * pci.MSI_FLAGS_ENABLE, 2)
+        flags = await self.read(cpu, pci.MSI_FLAGS, 2) & ~pci.MSI_FLAGS_ENABLE
+        await self.write(cpu, pci.MSI_FLAGS, flags | enable * pci.MSI_FLAGS_ENABLE, 2)
 
     async def set_mask(self, cpu: Cpu, mask: int) -> None:
         """Write the mask bits, if there are any."""
         if self.maskable:
-            await self._write(cpu, pci.msi_mask(self._wide), mask, 4)
+            await self.write(cpu, pci.msi_mask(self._wide), mask, 4)
 
     async def _update_mask(self, cpu: Cpu, set_bits: int, clear_bits: int) -> None:
         if self.maskable:
@@ -142,8 +142,10 @@ class MsiCapability:
                 self._masks = (self._masks | set_bits) & ~clear_bits
                 await self.set_mask(cpu, self._masks)
 
-    async def _read(self, cpu: Cpu, offset: int, size: int) -> int:
+    async def read(self, cpu: Cpu, offset: int, size: int) -> int:
+        """A register of the capability, ``offset`` from its start."""
         return await self._function.read(cpu, self._base + offset, size)
 
-    async def _write(self, cpu: Cpu, offset: int, value: int, size: int) -> None:
+    async def write(self, cpu: Cpu, offset: int, value: int, size: int) -> None:
+        """Write a register of the capability, ``offset`` from its start."""
         await self._function.write(cpu, self._base + offset, value, size)

@@ -22,18 +22,12 @@ from ..core.records import Kind
 from ..machine.cpu import Cpu
 from ..machine.locks import SpinLock
 from . import local_apic
+from .pci_irq import Message
 from .vector_table import MANAGED_SHUTDOWN, VectorState, VectorTable
 
 CLEANUP_VECTOR = 0x20
 """Before Linux 6.6 an IPI with this vector asked a CPU to give back vectors."""
 ICR_PENDING = 1 << 12
-
-
-class Message(NamedTuple):
-    """What a function writes to interrupt: address and data."""
-
-    address: int
-    data: int
 
 
 class Target(NamedTuple):

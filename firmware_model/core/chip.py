@@ -71,6 +71,13 @@ class IrqChip:
             await data.parent.chip.deactivate(cpu, data.parent)
 
 
+def below(data: IrqData) -> IrqData:
+    """The next level towards the CPU, which there must be."""
+    if data.parent is None:
+        raise ValueError(f"irq {data.desc.irq} has no level below {data.chip.name}")
+    return data.parent
+
+
 async def retrigger_hierarchy(cpu: Cpu, data: IrqData | None) -> bool:
     """Ask the first level from ``data`` downwards that can raise the interrupt again."""
     while data is not None:

@@ -1,11 +1,15 @@
 """One kernel's interrupts: the table of descriptors and what they share."""
 
+from functools import partial
+
 from ..machine.cpu import Cpu
 from ..machine.machine import Machine
 from .desc import IrqDesc
 from .flow import BadFlow, FlowHandler
 from .kernel import LINUX_7_1, Kernel
 from .poll import poll_disabled_irqs
+from .rcu import Rcu
+from .records import Kind
 
 
 class IrqCore:
@@ -23,6 +27,8 @@ class IrqCore:
     Attributes
     ----------
     irqs : dict of int to IrqDesc
+    rcu : Rcu
+        Interrupts, and whoever else looks at ``irqs`` and goes on with what it found, are readers.
     poll_cpu : Cpu or None
         The CPU that runs the spurious poller now.
     poll_running : bool
@@ -43,6 +49,7 @@ class IrqCore:
         self.hz = hz
         self.jiffy = jiffy
         self.irqs: dict[int, IrqDesc] = {}
+        self.rcu = Rcu(len(machine.cpus))
         self.poll_cpu: Cpu | None = None
         self.poll_running = False
         self.resend_list: list[IrqDesc] = []
@@ -76,6 +83,17 @@ class IrqCore:
         self.machine.register(desc.lock)
         return desc
 
+    def free(self, cpu: Cpu, desc: IrqDesc) -> None:
+        """free_desc: nobody finds it any more; one reference of its kernel object is given back."""
+        self.irqs.pop(desc.irq, None)
+        if desc.put():
+            self.release(cpu, desc)
+
+    def release(self, cpu: Cpu, desc: IrqDesc) -> None:
+        """Its memory goes, after a grace period: a flow handler may run on it even now."""
+        self.irqs.pop(desc.irq, None)
+        self.rcu.call(cpu, partial(_free, desc))
+
     def start_poller(self, cpu: Cpu) -> None:
         """Have the lines that nobody cared for polled, ten times a second."""
         if not self.poll_running:
@@ -92,3 +110,8 @@ class IrqCore:
             desc = self.resend_list.pop(0)
             async with cpu.irqs_disabled():
                 await desc.handle(cpu, desc)
+
+
+async def _free(desc: IrqDesc, cpu: Cpu) -> None:
+    cpu.log(Kind.DESC_FREED, irq=desc.irq)
+    desc.free()

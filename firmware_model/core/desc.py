@@ -15,6 +15,7 @@ from ..machine.ops import Context
 if TYPE_CHECKING:
     from .chip import IrqChip
     from .core import IrqCore
+    from .domain import IrqDomain
     from .flow import FlowHandler
 
 # Plain numbers: enumeration members are slow to compute with, and these are looked at all the time.
@@ -36,6 +37,7 @@ class IState:
 class Irqd:
     """Bits of ``IrqDesc.flags``, shared by all levels; under the descriptor's lock."""
 
+    TRIGGER_MASK = 0xF  #: a :class:`Trigger`
     SETAFFINITY_PENDING = 1 << 8  #: a new affinity waits for the next interrupt
     ACTIVATED = 1 << 9  #: the hardware has been told where to send it
     PER_CPU = 1 << 11
@@ -52,6 +54,16 @@ class Irqd:
     CAN_RESERVE = 1 << 26  #: x86: no vector until it is requested
     HANDLE_ENFORCE_IRQCTX = 1 << 27  #: never sent again by software
     RESEND_WHEN_IN_PROGRESS = 1 << 30
+
+
+class Trigger:
+    """What makes a wire an interrupt; values as in include/linux/irq.h."""
+
+    NONE = 0  #: not known yet
+    EDGE_RISING = 1
+    EDGE_FALLING = 2
+    LEVEL_HIGH = 4
+    LEVEL_LOW = 8
 
 
 class IrqReturn:
@@ -107,7 +119,8 @@ class Action:
 class IrqData:
     """An interrupt as one level of the hierarchy sees it: its chip, and its number there.
 
-    ``chip_data`` belongs to the chip. ``parent`` is the level closer to the CPU.
+    ``chip_data`` belongs to the chip. ``parent`` is the level closer to the CPU. ``domain`` is
+    where ``hwirq`` is mapped, None if that is not of interest.
     """
 
     def __init__(self, desc: "IrqDesc", chip: "IrqChip", hwirq: int, parent: "IrqData | None"):
@@ -116,6 +129,7 @@ class IrqData:
         self.hwirq = hwirq
         self.parent = parent
         self.chip_data: Any = None
+        self.domain: IrqDomain | None = None
 
 
 PROBE_BITS = (
@@ -160,6 +174,13 @@ class IrqDesc:
     request_mutex : Mutex
     threads_oneshot : int
         Threads that a one-shot interrupt waits for.
+    no_request : bool
+        Nobody may request it: it is not mapped yet, or not any more.
+    references : int
+        Of its kernel object; at 0 it goes, after a grace period.
+    serving : IrqData or None
+        The outermost level as the flow that runs the actions found it: EOI goes there, even if
+        the mapping is torn down meanwhile.
     """
 
     def __init__(self, core: "IrqCore", irq: int, affinity: int, handle: "FlowHandler"):
@@ -183,6 +204,9 @@ class IrqDesc:
         self.irq_count = 0
         self.irqs_unhandled = 0
         self.last_unhandled = 0
+        self.no_request = False
+        self.references = 1
+        self.serving: IrqData | None = None
         self.lock = SpinLock(f"irq {irq}", lock_class="desc")
         self.request_mutex = Mutex(f"request irq {irq}", lock_class="request_mutex")
         self._data: IrqData | None = None
@@ -211,6 +235,37 @@ class IrqDesc:
         """Put a level on top: the one next to the CPU first, the device's own last."""
         self._data = IrqData(self, chip, hwirq, self._data)
         return self._data
+
+    def remove_level(self) -> IrqData:
+        """Take the outermost level off."""
+        data = self.data
+        self._data = data.parent
+        return data
+
+    def set_chip(self, chip: "IrqChip") -> None:
+        """Another chip for the outermost level; who serves the interrupt just now keeps the old."""
+        old = self.remove_level()
+        new = self.add_level(chip, old.hwirq)
+        new.domain, new.chip_data = old.domain, old.chip_data
+
+    # Its kernel object
+
+    def get(self) -> None:
+        """One more reference."""
+        if not self.references:
+            raise ReferenceCountError(f"irq {self.irq} has no reference left to take another from")
+        self.references += 1
+
+    def put(self) -> bool:
+        """One reference less; whether it was the last."""
+        if not self.references:
+            raise ReferenceCountError(f"irq {self.irq} has no reference left to give back")
+        self.references -= 1
+        return not self.references
+
+    def free(self) -> None:
+        """From now on, to touch it is a crash."""
+        self.__class__ = FreedIrqDesc
 
     def held(self, cpu: Cpu, context: Context = None) -> "_Held":
         """``async with desc.held(cpu):`` the lock, with interrupts masked.
@@ -281,6 +336,27 @@ class IrqDesc:
     def runnable(self) -> bool:
         """Enabled, and somebody wants it."""
         return bool(self.action) and not self.flags & Irqd.IRQ_DISABLED
+
+
+class FreedIrqDesc(IrqDesc):
+    """What is left of a descriptor: memory that is watched, as by a kernel's address sanitizer."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__"):
+            return object.__getattribute__(self, name)
+        irq = object.__getattribute__(self, "irq")
+        raise UseAfterFreeError(f"irq {irq} was used after it was freed: {name}")
+
+    def __repr__(self) -> str:
+        return "<IrqDesc, freed>"
+
+
+class ReferenceCountError(Exception):
+    """A count of references left its range."""
+
+
+class UseAfterFreeError(Exception):
+    """Software touched what was freed."""
 
 
 class _Held:

@@ -100,9 +100,10 @@ async def ack(cpu: Cpu, desc: IrqDesc) -> None:
 
 
 async def eoi(cpu: Cpu, desc: IrqDesc) -> None:
-    """The chip's irq_eoi, if it has one."""
-    if desc.chip.irq_eoi is not None:
-        await desc.chip.irq_eoi(cpu, desc.data)
+    """The chip's irq_eoi, if it has one; the chip is that of when the flow began."""
+    data = desc.serving or desc.data
+    if data.chip.irq_eoi is not None:
+        await data.chip.irq_eoi(cpu, data)
 
 
 async def eoi_unhandled(cpu: Cpu, desc: IrqDesc) -> None:
@@ -226,8 +227,10 @@ class FasteoiFlow(FlowHandler):
         desc.count += 1
         if desc.istate & IState.ONESHOT:
             await masking.mask_irq(cpu, desc)
+        desc.serving = desc.data
         await self.run(cpu, desc)
         await self.end(cpu, desc)
+        desc.serving = None
         await self.after(cpu, desc)
 
     async def while_busy(self, cpu: Cpu, desc: IrqDesc) -> None:

@@ -18,6 +18,8 @@ async def handle_irq_event(cpu: Cpu, desc: IrqDesc) -> int:
     Returns their results, ORed. What others do while the lock is dropped shows in the state
     words afterwards: a PENDING seen then was set by somebody else.
     """
+    if not desc.action:
+        cpu.misuse("an interrupt is handled that has no action left", irq=desc.irq)
     desc.clear_istate(cpu, IState.PENDING)
     desc.set_flag(cpu, Irqd.IRQ_INPROGRESS)
     await desc.lock.release(cpu)

@@ -24,6 +24,11 @@ class Kernel:
         Message data has the level-assert bit set (before 5.12).
     cleanup_timer : bool
         The old vector is given back by a timer on the old CPU (6.6), not by an IPI to it.
+    msi_startup : bool
+        On Arm a function's mask bits change when an interrupt starts and ends only (6.17), not
+        whenever it is masked.
+    mapping_locked : bool
+        To look for a mapping and to create it are one critical section (6.3).
     """
 
     edge_busy_wait: bool = True
@@ -33,10 +38,12 @@ class Kernel:
     msix_unmask_read_back: bool = False
     assert_bit: bool = False
     cleanup_timer: bool = True
+    msi_startup: bool = True
+    mapping_locked: bool = True
 
 
 LINUX_7_1 = Kernel()
-LINUX_6_12 = replace(LINUX_7_1, edge_busy_wait=False)
-LINUX_6_1 = replace(LINUX_6_12, fasteoi_resend=False, cleanup_timer=False)
+LINUX_6_12 = replace(LINUX_7_1, edge_busy_wait=False, msi_startup=False)
+LINUX_6_1 = replace(LINUX_6_12, fasteoi_resend=False, cleanup_timer=False, mapping_locked=False)
 LINUX_5_10 = replace(LINUX_6_1, msix_unmask_read_back=True, assert_bit=True)
 """With its stable updates: the two MSI repairs of 5.14 are in it."""

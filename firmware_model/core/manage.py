@@ -26,7 +26,7 @@ def _check(desc: IrqDesc, action: Action) -> int:
     shared = action.flags & ActionFlag.SHARED
     if shared and action.flags & ActionFlag.NO_AUTOEN:
         return -EINVAL
-    return 0
+    return -EINVAL if desc.no_request else 0
 
 
 async def _setup(cpu: Cpu, desc: IrqDesc, action: Action) -> int:

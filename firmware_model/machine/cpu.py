@@ -146,7 +146,6 @@ class Cpu:
         vector: Software | None,
         lines: int,
         issue_cycles: int,
-        stalls: dict[int, int] | None,
     ):
         self.machine = machine
         self.index = index
@@ -159,7 +158,7 @@ class Cpu:
         self.exception: Exception | None = None
         self.locks: list[SpinLock] = []
         self.steps = 0
-        self._stalls = stalls
+        self._stalls: dict[int, int] | None = None
         self._stack: list[Frame] = []
         self.frame: Frame | None = None
         self._tasks: list[tuple[Software, tuple]] = []
@@ -458,6 +457,10 @@ class Cpu:
         return _Context(self, context, irq)
 
     # For locks
+
+    def stall_at(self, step: int, clocks: int) -> None:
+        """Have ``clocks`` more before step ``step``."""
+        self._stalls = (self._stalls or {}) | {step: clocks}
 
     def count_step(self) -> int:
         """Begin a step that is no operation; returns the clocks to stall before it."""

@@ -1,6 +1,7 @@
 """Several CPUs and their software, driven by a host that owns the time and the hardware."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle as cycle_through
 from typing import TYPE_CHECKING, Any
 
 from .cpu import STEPS_PER_WAKE, Cpu
@@ -72,15 +73,6 @@ class Machine:
         for line_set in line_sets:
             if line_set not in range(8):
                 raise ValueError(f"lines must be a combination of Line, not {line_set!r}")
-        stalls = stalls or {}
-        for cpu, steps in stalls.items():
-            if cpu not in range(cpus):
-                raise ValueError(f"stalls: there is no CPU {cpu!r}, only 0 to {cpus - 1}")
-            for step, clocks in steps.items():
-                if step < 0 or clocks < 0:
-                    raise ValueError(
-                        f"stalls: step and clocks must be 0 or more, not {step}: {clocks}"
-                    )
         self.cycle = 0
         self.wakes = 0
         self.running: Cpu | None = None
@@ -96,10 +88,13 @@ class Machine:
                 vector=vector,
                 lines=line_sets[i],
                 issue_cycles=costs[i],
-                stalls=dict(stalls[i]) if stalls.get(i) else None,
             )
             for i in range(cpus)
         )
+        for index, steps in (stalls or {}).items():
+            self._check_cpu(index)
+            for step, clocks in steps.items():
+                self.stall(index, step, clocks)
         self._deadlocks: set[tuple[int, ...]] = set()
         self._closed = False
 
@@ -148,15 +143,24 @@ class Machine:
                 raise ValueError(f"There is no CPU {index} to answer, only 0 to {len(cpus) - 1}")
             cpus[index].answer(data, error)
 
-        while True:
-            ran = False
-            for cpu in cpus:
-                frame = cpu.frame
-                if (frame is None or frame.wait != _OPERATION) and cpu.advance():
-                    ran = True
-            if not ran:
+        # Round and round, until none of the others can go on after one that did.
+        idle = -len(cpus)
+        for cpu in cycle_through(cpus):
+            frame = cpu.frame
+            if (frame is None or frame.wait != _OPERATION) and cpu.advance():
+                idle = 1 - len(cpus)
+            else:
+                idle += 1
+            if not idle:
                 break
         return self._demands(submissions)
+
+    def stall(self, cpu: int, step: int, clocks: int) -> None:
+        """Have ``clocks`` more before step ``step`` of CPU ``cpu``, as the parameter ``stalls``."""
+        self._check_cpu(cpu)
+        if step < 0 or clocks < 0:
+            raise ValueError(f"stalls: step and clocks must be 0 or more, not {step}: {clocks}")
+        self.cpus[cpu].stall_at(step, clocks)
 
     def close(self) -> None:
         """Drop all software that has not ended, silently. For hosts that stop before the end."""
@@ -169,6 +173,10 @@ class Machine:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self.close()
+
+    def _check_cpu(self, cpu: int) -> None:
+        if cpu not in range(len(self.cpus)):
+            raise ValueError(f"stalls: there is no CPU {cpu!r}, only 0 to {len(self.cpus) - 1}")
 
     def report_stuck(self) -> None:
         """Log what every CPU with unfinished software waits for: when a host gives up."""

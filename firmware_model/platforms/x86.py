@@ -6,30 +6,29 @@ from hdl.registers import pci
 
 from ..chips import local_apic
 from ..chips.pci import PciFunction
+from ..chips.pci_irq import disable_messages, enable_messages
 from ..chips.pci_msi import MsiCapability
 from ..chips.pci_msix import MsixCapability
 from ..chips.vector_table import VectorTable
 from ..chips.x86_entry import CALL_VECTOR, InterruptEntry, take_cpu_down
-from ..chips.x86_msi import X86MsiChip, disable_messages, enable_messages
+from ..chips.x86_msi import X86MsiChip
 from ..chips.x86_vector import VectorDomain
-from ..core.core import IrqCore
 from ..core.desc import Action, IrqDesc
-from ..core.flow import EdgeFlow
+from ..core.flow import EdgeFlow, FlowHandler
 from ..core.kernel import Kernel
 from ..core.manage import free_irq, request_irq
 from ..core.migration import irq_set_affinity
-from ..core.records import Kind
 from ..drivers.bystander import Bystander
 from ..drivers.event_device import EventDriver
 from ..machine.cpu import Cpu
-from ..machine.machine import Machine
-from ..machine.smp import CrossCalls, stop_machine
+from ..machine.ops import Line
 from ..strategies.torn_msi import MsiStrategy
+from .system import System
 
 CAPABILITIES = ("msi", "msix")
 
 
-class X86System:
+class X86System(System):
     """CPUs, vectors, and the event device of one PCI function; the software of a whole machine.
 
     Parameters
@@ -38,7 +37,8 @@ class X86System:
         How the function's message is changed while it is in use.
     kernel : Kernel or None
         None: the strategy's.
-    cpus : int
+    flow : FlowHandler or None
+        Of the function's interrupt; None: the usual edge flow.
     capability : str
         "msi" or "msix"; the function must have it.
     device : int
@@ -49,23 +49,21 @@ class X86System:
         CPUs that its interrupt may go to at first, one bit each.
     vectors : int, or a sequence with one for each CPU
         Lowest vector given to devices.
-    jiffy : int
-        Clocks in a jiffy: the delay of the old vector's clean-up.
     keep_pin : bool
         A device quirk: INTx stays possible, so that an event while MSI is off asserts the pin.
     work : int
         Clocks that the device's handler works.
-    options
-        For :class:`Machine`.
+    cpus, jiffy, options
+        See :class:`System`; after a jiffy the old vector is cleaned up.
 
     Attributes
     ----------
-    machine : Machine
-        Not started; :meth:`boot` is spawned on every CPU.
     irq : int
         Of the event device.
-    desc, driver, chip, entry, domain, core, calls
+    desc, driver, chip, entry, domain
         The parts.
+    machine, core, calls
+        See :class:`System`.
     """
 
     irq = 33
@@ -75,13 +73,12 @@ class X86System:
         strategy: MsiStrategy | type[MsiStrategy],
         *,
         kernel: Kernel | None = None,
-        cpus: int = 2,
+        flow: FlowHandler | None = None,
         capability: str = "msi",
         device: int = 1,
         bar: int = pci.MMIO_BASE,
         affinity: int = 1,
         vectors: int | tuple[int, ...] = 0x21,
-        jiffy: int = 1000,
         keep_pin: bool = False,
         work: int = 0,
         **options: Any,
@@ -90,12 +87,10 @@ class X86System:
             raise ValueError(f'capability must be "msi" or "msix", not {capability!r}')
         self.strategy = strategy() if isinstance(strategy, type) else strategy
         kernel = self.strategy.kernel if kernel is None else kernel
-        self.machine = Machine(cpus, **options)
-        self.core = IrqCore(self.machine, kernel, jiffy=jiffy)
-        self.domain = VectorDomain(self.core, VectorTable(cpus, vectors))
+        super().__init__(kernel, **options)
+        self.domain = VectorDomain(self.core, VectorTable(len(self.machine.cpus), vectors))
         self.entry = InterruptEntry(self.domain)
         self.strategy.install(self.entry)
-        self.calls = CrossCalls(self.machine, self._send_call)
         self.entry.system[CALL_VECTOR] = self._handle_calls
         self.bar = bar
         self.function = PciFunction(device)
@@ -116,21 +111,24 @@ class X86System:
         self.chip = X86MsiChip(self.capability, self.domain, self.strategy)
         self.driver = EventDriver(bar, work=work)
         self.action = Action(self.driver.handle, "event device")
-        self.desc = self.core.allocate(self.irq, affinity=affinity, handle=EdgeFlow())
-        for cpu in self.machine.cpus:
-            cpu.vector = self.entry.vector
-            cpu.spawn(self.boot)
+        self.desc = self.core.allocate(self.irq, affinity=affinity, handle=flow or EdgeFlow())
+        self.install()
 
-    async def boot(self, cpu: Cpu) -> None:
-        """Each CPU is started; CPU 0 then sets the device up, and logs ``ready``."""
-        await self.start_cpu(cpu)
-        if cpu.index == 0:
-            await self.set_up_device(cpu)
-            cpu.log(Kind.READY)
+    async def vector(self, cpu: Cpu, line: Line) -> None:
+        await self.entry.vector(cpu, line)
 
     async def start_cpu(self, cpu: Cpu) -> None:
-        """Let interrupts in: at boot, and as a task after ``cpu.bring_up()``."""
         await local_apic.enable(cpu)
+
+    async def stop_cpu(self, cpu: Cpu, grace: int) -> None:
+        await take_cpu_down(cpu, self.domain, grace=grace)
+
+    async def send_call(self, cpu: Cpu, target: int) -> None:
+        async with cpu.irqs_disabled():
+            await self.domain.send_ipi(cpu, target, CALL_VECTOR)
+
+    async def set_up(self, cpu: Cpu) -> None:
+        await self.set_up_device(cpu)
 
     async def set_up_device(self, cpu: Cpu) -> None:
         """Find the function, enable its messages, request its interrupt."""
@@ -156,18 +154,6 @@ class X86System:
         action = Action(bystander.handle, f"bystander {irq}")
         self.machine.cpus[0].spawn(_request, desc, action)
         return bystander
-
-    async def take_down(self, cpu: Cpu, target: int, *, grace: int) -> None:
-        """From a task of ``cpu``: CPU ``target`` goes offline. Not from its own task and back."""
-
-        async def down(dying: Cpu) -> None:
-            await take_cpu_down(dying, self.domain, grace=grace)
-
-        await stop_machine(cpu, down, self.calls, on=target)
-
-    async def _send_call(self, cpu: Cpu, target: int) -> None:
-        async with cpu.irqs_disabled():
-            await self.domain.send_ipi(cpu, target, CALL_VECTOR)
 
     async def _handle_calls(self, cpu: Cpu) -> None:
         await self.domain.eoi(cpu)

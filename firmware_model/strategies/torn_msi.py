@@ -19,10 +19,11 @@ from ..core.desc import Irqd, IrqData
 from ..core.kernel import LINUX_5_10, LINUX_6_1, LINUX_7_1, Kernel
 from ..core.records import Kind
 from ..machine.cpu import Cpu
+from .recorded import Recording
 
 if TYPE_CHECKING:
+    from ..chips.pci_irq import TargetedMsiChip
     from ..chips.x86_entry import InterruptEntry
-    from ..chips.x86_msi import X86MsiChip
     from ..chips.x86_vector import Target
 
 
@@ -34,7 +35,7 @@ class Move:
     on the old CPU, before its EOI.
     """
 
-    chip: "X86MsiChip"
+    chip: "TargetedMsiChip"
     data: IrqData
     old: "Target"
     new: "Target"
@@ -108,7 +109,7 @@ class MsiStrategy:
         """Whatever has to be there before the first interrupt."""
 
     async def set_affinity(
-        self, cpu: Cpu, chip: "X86MsiChip", data: IrqData, mask: int, force: bool
+        self, cpu: Cpu, chip: "TargetedMsiChip", data: IrqData, mask: int, force: bool
     ) -> int:
         """The chip's irq_set_affinity."""
         old = chip.domain.target(data)
@@ -210,9 +211,13 @@ class TwoStep(MsiStrategy):
             entries = domain.table.entries[cpu.index]
             if isinstance(entries[move.new.vector], VectorState):
                 entries[move.new.vector] = VectorState.RETRIGGERED
-            await move.write(cpu, move.old._replace(vector=move.new.vector))
-            await move.write(cpu, move.new)
+            await self.write_both(cpu, move)
         await self.look_for_lost(cpu, move)
+
+    async def write_both(self, cpu: Cpu, move: Move) -> None:
+        """The new vector on the old CPU, then the new CPU."""
+        await move.write(cpu, move.old._replace(vector=move.new.vector))
+        await move.write(cpu, move.new)
 
     async def look_for_lost(self, cpu: Cpu, move: Move) -> None:
         """Send on what came to the new vector here. Without the vector lock: that is taken."""
@@ -276,20 +281,57 @@ class AsCommented(TwoStep):
         return move.can_reserve
 
 
-class Recorded61(AsCoded):
+class Recorded(TwoStep):
+    """A move as a kernel was recorded to make it; what was not recorded is as its parent does it.
+
+    Recorded were moves to another CPU and vector, of a message without mask bits.
+    """
+
+    recording: ClassVar[Recording]
+
+    async def update(self, cpu: Cpu, move: Move) -> None:
+        recorded = (
+            not move.maskable
+            and move.started
+            and move.old_cpu == cpu.index != move.new.cpu
+            and move.new.vector != move.old.vector
+        )
+        if not recorded:
+            await super().update(cpu, move)
+        elif self.recording.steps == 1:
+            move.log(cpu, "direct")
+            await self.recording.play(cpu, move)
+        else:
+            move.log(cpu, "two_step")
+            await self.two_steps(cpu, move)
+
+    async def write_both(self, cpu: Cpu, move: Move) -> None:
+        if move.maskable:
+            await super().write_both(cpu, move)
+        else:
+            await self.recording.play(cpu, move)
+
+    async def look_for_lost(self, cpu: Cpu, move: Move) -> None:
+        if move.maskable or self.recording.looks:
+            await super().look_for_lost(cpu, move)
+
+
+class Recorded61(Recorded, AsCoded):
     """Linux 6.1 with its stable updates, as in the recording: V6, and that kernel's habits."""
 
     name = "linux-6.1-recorded"
     summary = "as recorded from Linux 6.1: one update without mask bits, two with them"
     kernel = LINUX_6_1
+    recording = Recording.load("linux-6.1.txt")
 
 
-class Recorded510(TwoStep):
+class Recorded510(Recorded):
     """Linux 5.10 with its stable updates, as in the recording: V4, and that kernel's habits."""
 
     name = "linux-5.10-recorded"
     summary = "as recorded from Linux 5.10: two updates without mask bits, one with them"
     kernel = LINUX_5_10
+    recording = Recording.load("linux-5.10.txt")
 
 
 class Mask(Naive):
