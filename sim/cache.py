@@ -42,16 +42,16 @@ def digest(*parts: str | bytes) -> str:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _told(what: str | None) -> Iterator[None]:
     """Say on a terminal what takes so long, and that it is still going on."""
-    if not sys.stderr.isatty():
+    if what is None or not sys.stderr.isatty():
         yield
         return
     with Console(stderr=True).status(what):
         yield
 
 
-def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+def made_once(kind: str, key: str, make: Callable[[Path], None], *, quiet: bool = False) -> Path:
     """The folder ``kind/key`` of the cache, filled by ``make(folder)`` unless it exists.
 
     Two processes that want the same folder make it once; a process that dies in the middle leaves
@@ -68,7 +68,8 @@ def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
                 shutil.rmtree(abandoned, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=shelf))
             try:
-                with _told(f"making the {kind} model of this gateware (once, a minute or so) …"):
+                what = f"making the {kind} model of this gateware (once, a minute or so) …"
+                with _told(None if quiet else what):
                     make(unfinished)
                 unfinished.rename(finished)
             except BaseException:

@@ -1,15 +1,16 @@
 """Tap records as Python objects."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy
 
 from hdl.tap import EventKind
 
+_KINDS = {kind.value: kind for kind in EventKind}
 
-@dataclass(frozen=True, slots=True)
-class Event:
+
+class Event(NamedTuple):
     """One record of the tap; see :class:`hdl.tap.EventKind` for what the fields mean."""
 
     cycle: int
@@ -54,6 +55,5 @@ def decode(records: numpy.ndarray, channels: tuple[str, ...]) -> list[Event]:
 
 
 def _decode(records: Iterable, channels: tuple[str, ...]) -> Iterator[Event]:
-    kinds = {kind.value: kind for kind in EventKind}
     for cycle, channel, _, address, data, id_, unit, kind in numpy.asarray(records).tolist():
-        yield Event(cycle, channels[channel], kinds[kind], unit, id_, data, address)
+        yield Event(cycle, channels[channel], _KINDS[kind], unit, id_, data, address)

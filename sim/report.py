@@ -1,6 +1,6 @@
 """Answers as tables for people and as dictionaries for scripts."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,20 +127,21 @@ def outcome_answer(
 
 
 @contextmanager
-def sweep_progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing elsewhere; call what it gives once a trial."""
+def sweep_progress(total: int | None, what: str = "trials") -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, nothing elsewhere; call what it gives once a trial. ``total`` None: how
+    many there will be is not known."""
     console = Console(stderr=True)
-    columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task("trials", total=total)
+        task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
 
 
 def print_sweep(sweep: Sweep, folder: Path | None, console: Console) -> None:
     """The verdict table, then the smallest counterexamples with the command that replays each."""
-    scenario, refuted = sweep.scenario, sweep.refuted
+    scenario = sweep.scenario
     console.print(f"{scenario.name}: {scenario.summary}", style="italic")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("strategy", no_wrap=True)
@@ -150,24 +151,72 @@ def print_sweep(sweep: Sweep, folder: Path | None, console: Console) -> None:
     earned = [v for v in ("ok", *VERDICTS) if v == "ok" or any(c[v] for c in counts.values())]
     for heading in ("trials", *earned):
         table.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
+    figures = {name: sweep.figures(name) for name in sweep.strategies}
+    told = list(dict.fromkeys(figure for means in figures.values() for figure in means))
+    for heading in told:
+        table.add_column(heading, justify="right")
     for name in sweep.strategies:
-        claim = "broken" if name in refuted else "holds"
         table.add_row(
             scenario.label(name),
-            claim if scenario.strategy(name).claims_correct else "",
+            _claim(sweep, name),
             str(len(sweep.of(name))),
             *(str(counts[name][verdict] or "") for verdict in earned),
+            *(f"{figures[name][figure]:.1f}" if figure in figures[name] else "" for figure in told),
         )
     console.print(table)
     rate = len(sweep.results) / sweep.seconds if sweep.seconds else 0.0
     done = f"{len(sweep.results)} of {sweep.wanted} trials"
     console.print(f"{done} in {sweep.seconds:.1f} s, {rate:.0f} a second.")
+    for name in sweep.strategies if sweep.explored else ():
+        seen = sweep.coverage(name)
+        console.print(
+            f"{scenario.label(name)}: stalls at {seen['boundaries']} boundaries, "
+            f"{seen['courses']} courses of the software, {seen['outcomes']} different outcomes."
+        )
     commands = Text("\n")
     for name in sweep.strategies:
         for example in sweep.counterexamples(name):
             point = ", ".join(f"{axis}={value}" for axis, value in example.at.items())
             commands.append(f"{scenario.label(name)}, {example.verdict}", style="bold")
+            point += "".join(f", stall {stall}" for stall in example.point.stalls)
             commands.append(f", smallest at {point}:\n  {example.command(folder or Path())}\n")
     console.print(commands, soft_wrap=True)
     if folder:
         console.print(f"Results and events: {folder}")
+
+
+def print_tour(sweeps: Sequence[Sweep], console: Console) -> None:
+    """One table over scenarios: a row for each strategy, and how many trials earned what.
+
+    Nine columns of verdicts are too wide for a terminal; a row names those that it has.
+    """
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("scenario", "strategy", "claim"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("trials", "ok"):
+        table.add_column(heading, justify="right")
+    table.add_column("violations")
+    for sweep in sweeps:
+        table.add_section()
+        for name in sweep.strategies:
+            counts = sweep.counts(name)
+            earned = [f"{v.replace('_', ' ')} {counts[v]}" for v in VERDICTS if counts[v]]
+            table.add_row(
+                sweep.scenario.name if name == sweep.strategies[0] else "",
+                name,
+                _claim(sweep, name),
+                str(len(sweep.of(name))),
+                str(counts["ok"]),
+                ", ".join(earned),
+            )
+    console.print(table)
+    for sweep in sweeps:
+        for failed in sweep.errors:
+            console.print(f"{sweep.scenario.name}, {failed.point.strategy}: {failed.error}")
+
+
+def _claim(sweep: Sweep, strategy: str) -> str:
+    """Whether what was claimed of a strategy holds; nothing if nothing was."""
+    if not sweep.scenario.strategy(strategy).claims_correct:
+        return ""
+    return "broken" if strategy in sweep.refuted else "holds"

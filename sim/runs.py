@@ -1,7 +1,7 @@
 """One trial as the command line asks for it: on a host, with or without waves."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from . import trial
 from .design import Design
 from .hosts.verilated import VerilatedHost
 from .scenarios import find_scenario
-from .trial import Outcome, Plan
+from .trial import Outcome, Plan, Stall
 
 
 @dataclass(frozen=True)
@@ -20,27 +20,32 @@ class Request:
     strategy: str
     at: Mapping[str, int]
     host: str = "verilated"
+    stalls: tuple[Stall, ...] = ()
     vcd: Path | None = None
     gtkw: Path | None = None
     png: Path | None = None
 
 
-def make_plan(scenario: str, strategy: str, at: Mapping[str, int]) -> Plan:
+def make_plan(
+    scenario: str, strategy: str, at: Mapping[str, int], stalls: Iterable[Stall] = ()
+) -> Plan:
     """The trial these words stand for; simulations call it by name."""
-    return find_scenario(scenario).plan(strategy, at)
+    return find_scenario(scenario).plan(strategy, at, stalls)
 
 
 def execute(request: Request) -> Outcome:
     """Run the trial and write what was asked for."""
     scenario = find_scenario(request.scenario)
-    design = Design(scenario.config)
+    design = Design(scenario.hardware(request.strategy))
     if request.host == "verilated":
         with VerilatedHost(design) as host:
-            return trial.run(scenario.plan(request.strategy, request.at), host)
+            plan = scenario.plan(request.strategy, request.at, request.stalls)
+            return trial.run(plan, host)
     point = {
         "scenario": request.scenario,
         "strategy": request.strategy,
         "at": dict(request.at),
+        "stalls": request.stalls,
     }
     waves = request.vcd or request.png
     with tempfile.TemporaryDirectory(prefix="irqscope-") as scratch:

@@ -1,9 +1,5 @@
 """One MSI, net for net: the waveform that everything else starts from."""
 
-from sim.design import Design
-from sim.scenarios import find_scenario
-from sim.trial import run_under_cocotb
-
 NETS = [
     "tap.config.valid",
     "tap.endpoint0_event.valid",
@@ -22,11 +18,9 @@ NETS = [
 ]
 
 
-def test_the_way_of_one_message(golden, tmp_path):
-    scenario = find_scenario("first-msi")
-    design = Design(scenario.config)
-    vcd = tmp_path / "first-msi.vcd"
-    point = {"scenario": scenario.name, "strategy": "plain", "at": {"inject": 40}}
-    [outcome] = run_under_cocotb(design, "sim.runs:make_plan", [point], vcd=vcd)
+def test_the_way_of_one_message(golden_trial):
+    outcome, verdicts = golden_trial(
+        "first-msi", "first-msi", "plain", {"inject": 40}, NETS, first=430, last=500
+    )
     assert outcome.quiet
-    golden.check("first-msi", vcd, design, NETS, first=430, last=500)
+    assert not verdicts

@@ -6,7 +6,7 @@ since which handler belongs to which device is nothing that hardware knows.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from firmware_model.core.records import Kind
@@ -39,6 +39,17 @@ make up for to a foreign vector on purpose (``misdirected``).
 """
 
 FATAL_RECORDS = frozenset({"crash", "deadlock", "stuck"})
+BROKEN_RULES = frozenset({"crash", "deadlock", "misuse"})
+
+DROPPED = frozenset(
+    {EventKind.TRANSLATION_DROPPED, EventKind.PENDING_DROPPED, EventKind.MESSAGE_BAD}
+)
+"""What becomes of messages that a GIC can make nothing of."""
+
+
+def apic_place(address: int, data: int) -> tuple[int, int]:
+    """The local APIC and the vector that a message is for."""
+    return address >> 12 & 0xFF, data & 0xFF
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,8 @@ class Owner:
         Clocks that an event may wait for its handler; more is ``starved``.
     bearable : int
         Times that one interrupt may be taken in vain; more is ``storm``.
+    place : function (address, data)
+        The CPU and the vector that a message names; a local APIC's, if it is not said.
     """
 
     unit: int
@@ -69,6 +82,7 @@ class Owner:
     foreign: frozenset[tuple[int, int]] = frozenset()
     patience: int = 5_000
     bearable: int = 10
+    place: Callable[[int, int], tuple[int, int]] = apic_place
 
 
 def judge(outcome: Outcome, owner: Owner) -> frozenset[str]:
@@ -91,13 +105,137 @@ def judge(outcome: Outcome, owner: Owner) -> frozenset[str]:
         "misdirected": _misdirected(events, log, owner),
         "spurious": _spurious(events, log, raised, starts, owner),
         "duplicate": len(starts) > len(raised) + resent,
-        "wrong_cpu": _wrong_cpu(log, owner),
+        "wrong_cpu": wrong_cpu(log, owner),
         "overlap": overlap(own),
         "starved": starved(raised, starts, owner.patience),
         "storm": storm(log, owner.bearable),
         "crash": not outcome.quiet or any(record.kind in FATAL_RECORDS for record in log),
     }
     return frozenset(name for name, true in found.items() if true)
+
+
+@dataclass(frozen=True)
+class GicOwner:
+    """As :class:`Owner`, for a device whose interrupt is an INTID of a GIC."""
+
+    unit: int
+    irq: int
+    action: str
+    intid: int
+    patience: int = 5_000
+    bearable: int = 10
+
+
+def judge_gic(outcome: Outcome, owner: GicOwner) -> frozenset[str]:
+    """The verdicts of a trial with one device that has events, and a GIC.
+
+    Events while its driver has freed the interrupt are nobody's.
+    """
+    events, log = outcome.events, outcome.log
+    own = [record for record in log if record.fields.get("irq") == owner.irq]
+    requested = max(
+        (r.cycle for r in own if r.kind == Kind.REQUEST_IRQ and not r.fields["result"]), default=0
+    )
+    raised = [
+        event.cycle
+        for event in events
+        if event.kind == EventKind.DEVICE_EVENT and event.unit == owner.unit
+    ]
+    starts = [
+        record.cycle
+        for record in own
+        if record.kind == Kind.HANDLER_START and record.fields["action"] == owner.action
+    ]
+    resent = sum(record.kind == Kind.RESEND for record in own)
+    stormy = storm(log, owner.bearable)
+    wanted = [cycle for cycle in raised if cycle > requested]
+    found = {
+        "lost": lost(wanted, starts),
+        "misdirected": any(went_nowhere(event) for event in events)
+        or any(record.kind == Kind.NO_IRQ_HANDLER for record in log),
+        "spurious": any(record.kind == Kind.SPURIOUS_INTID for record in log)
+        or outnumbered(starts, raised),
+        "duplicate": len(starts) > len(raised) + resent,
+        "wrong_cpu": left_behind(events, log, owner.irq, {owner.intid}, strict=True),
+        "overlap": overlap(own),
+        "starved": starved(wanted, starts, owner.patience),
+        "storm": stormy,
+        "crash": broken(outcome, storming=stormy),
+    }
+    return frozenset(name for name, true in found.items() if true)
+
+
+def went_nowhere(event: Event) -> bool:
+    """A device's message that nobody took, or that a GIC could make nothing of."""
+    return event.kind in DROPPED or (
+        event.kind == EventKind.BUS_ERROR and event.channel == "posted"
+    )
+
+
+def broken(outcome: Outcome, *, storming: bool = False) -> bool:
+    """The software is at fault, or stopped for ever: not just busy with a storm."""
+    if any(record.kind in BROKEN_RULES for record in outcome.log):
+        return True
+    if storming:
+        return False
+    return not outcome.quiet or unbalanced(outcome.events)
+
+
+def unbalanced(events: list[Event]) -> bool:
+    """On some CPU an end without its acknowledge, one out of order, or one that is missing."""
+    running: dict[int, list[int]] = {}
+    for event in events:
+        if event.kind == EventKind.ACKNOWLEDGE and not event.data:
+            running.setdefault(event.unit, []).append(event.id)
+        elif event.kind == EventKind.EOI:
+            stack = running.get(event.unit)
+            if not stack or stack.pop() != event.id:
+                return True
+    return any(running.values())
+
+
+def left_behind(
+    events: list[Event], log: list[Record], irq: int, numbers: set[int], *, strict: bool
+) -> bool:
+    """A handler ran on a CPU that the interrupt had left, with no acknowledge of its own there.
+
+    ``numbers``: the interrupt's INTIDs, or vectors. ``strict``: nor may it be acknowledged there,
+    once the move is complete.
+    """
+    steps: list[tuple[int, int, int, Event | Record]] = [
+        (event.cycle, 0, event.unit, event)
+        for event in events
+        if event.kind == EventKind.ACKNOWLEDGE and event.id in numbers
+    ]
+    steps += [(r.cycle, 1, r.cpu, r) for r in log if r.fields.get("irq") == irq]
+    steps.sort(key=lambda step: step[:2])
+    came: set[int] = set()
+    target, moving = 0, False
+    for _, _, cpu, step in steps:
+        here = bool(target >> cpu & 1)
+        if isinstance(step, Event):
+            if strict and not here and not moving:
+                return True
+            came.add(cpu)
+        elif step.kind == Kind.MOVE_START:
+            moving = True
+        elif step.kind == Kind.MOVE_END:
+            moving, target = False, step.fields["effective"]
+        elif step.kind == Kind.EARLY_OUT:
+            came.discard(cpu)
+        elif step.kind == Kind.HANDLER_START:
+            if cpu not in came and not here and not moving:
+                return True
+            came.discard(cpu)
+    return False
+
+
+def outnumbered(taken: list[int], raised: list[int]) -> bool:
+    """At some time there had been more of ``taken`` than of ``raised``."""
+    return any(
+        count > sum(cycle <= clock for cycle in raised)
+        for count, clock in enumerate(taken, start=1)
+    )
 
 
 def lost(raised: list[int], starts: list[int]) -> bool:
@@ -111,7 +249,7 @@ def starved(raised: list[int], starts: list[int], patience: int) -> bool:
     return any(wait > patience for wait in waits)
 
 
-class _Tenure:
+class Tenure:
     """The (CPU, vector) pairs of one interrupt, as its log goes on.
 
     A pair is held from its assignment to its clean-up, or until its CPU is offline. Between the
@@ -134,6 +272,13 @@ class _Tenure:
             return cpu not in self._offline
         return (cpu, vector) in self._held | (self._between - self._owner.foreign)
 
+    def pairs(self, cpus: int) -> frozenset[tuple[int, int]]:
+        """Every pair that it :meth:`holds` on a machine with so many CPUs."""
+        online = set(range(cpus)) - self._offline
+        shared = {(cpu, vector) for cpu in online for vector in self._owner.shared}
+        own = self._held | (self._between - self._owner.foreign)
+        return frozenset(shared | {pair for pair in own if pair[1] not in self._owner.shared})
+
     def note(self, record: Record) -> None:
         kind, fields = record.kind, record.fields
         if kind == Kind.OFFLINE:
@@ -154,7 +299,7 @@ class _Tenure:
 
 def _misdirected(events: list[Event], log: list[Record], owner: Owner) -> bool:
     """In one clock the software's changes come before the message."""
-    tenure = _Tenure(owner)
+    tenure = Tenure(owner)
     position = 0
     for event in events:
         if event.kind != EventKind.MESSAGE or event.id != owner.requester:
@@ -162,14 +307,14 @@ def _misdirected(events: list[Event], log: list[Record], owner: Owner) -> bool:
         while position < len(log) and log[position].cycle <= event.cycle:
             tenure.note(log[position])
             position += 1
-        if not tenure.holds(event.address >> 12 & 0xFF, event.data & 0xFF):
+        if not tenure.holds(*owner.place(event.address, event.data)):
             return True
     return False
 
 
-def _wrong_cpu(log: list[Record], owner: Owner) -> bool:
+def wrong_cpu(log: list[Record], owner: Owner) -> bool:
     """It may run where it holds a vector: during a move that is the old CPU, too."""
-    tenure = _Tenure(owner)
+    tenure = Tenure(owner)
     for record in log:
         tenure.note(record)
         if (
@@ -193,11 +338,7 @@ def _spurious(
     if any(r.kind == Kind.HANDLER_START and r.fields["action"] != owner.action for r in log):
         return True
     unheld = [record.cycle for record in log if record.kind == Kind.NO_IRQ_HANDLER]
-    return any(
-        count > sum(cycle <= taken for cycle in raised)
-        for kind in (starts, unheld)
-        for count, taken in enumerate(kind, start=1)
-    )
+    return outnumbered(starts, raised) or outnumbered(unheld, raised)
 
 
 def overlap(own: list[Record]) -> bool:
@@ -216,7 +357,8 @@ def storm(log: list[Record], bearable: int) -> bool:
     taken: Counter[tuple] = Counter()
     for record in log:
         if record.kind == Kind.NO_IRQ_HANDLER:
-            taken["vector", record.cpu, record.fields["vector"]] += 1
+            number = record.fields.get("vector", record.fields.get("intid"))
+            taken["vector", record.cpu, number] += 1
         elif record.kind == Kind.HANDLER_END and not int(record.fields["result"]):
             taken["irq", record.fields["irq"]] += 1
     return any(count > bearable for count in taken.values())

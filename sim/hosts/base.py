@@ -1,7 +1,6 @@
 """What every host offers: pokes in, time forward, wake-ups and tap records out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from ..design import Design
@@ -26,8 +25,7 @@ class Response(NamedTuple):
     error: bool
 
 
-@dataclass(frozen=True)
-class Wake:
+class Wake(NamedTuple):
     """Why software may have something to decide.
 
     ``cycle`` is the first clock whose inputs can still be chosen; ``responses`` and ``lines``
@@ -36,11 +34,46 @@ class Wake:
     """
 
     cycle: int
-    responses: dict[int, Response] = field(default_factory=dict)
-    lines: tuple[int, ...] = ()
+    responses: dict[int, Response]
+    lines: tuple[int, ...]
 
 
-def line_masks(levels: Sequence[int]) -> tuple[int, ...]:
+class Step(NamedTuple):
+    """One step of a program: an operation, or a poke.
+
+    ``kind`` is a :class:`hdl.cpu_port.Operation` of asker ``target`` (a CPU; their number stands
+    for the external initiator), ``size`` the binary logarithm of the bytes. With :data:`POKE` the
+    input field of that number (see ``field_number``) has value ``data`` from then on. ``settle``
+    clocks pass afterwards, at most 65,535. With :data:`AWAIT` a system register is read until it
+    is ``data`` while the CPU's IRQ line is ``size``, ``settle`` times at most.
+    """
+
+    address: int
+    data: int
+    target: int
+    settle: int
+    kind: int
+    size: int
+
+
+POKE = 4
+AWAIT = 5
+
+
+class Done(NamedTuple):
+    """What a step came to: the clock after it, the answer, and the levels of all lines.
+
+    ``levels`` has a bit for each line of each CPU, CPU by CPU in the order of :data:`LINES`.
+    """
+
+    cycle: int
+    data: int
+    error: int
+    levels: int
+
+
+@cache
+def line_masks(levels: tuple[int, ...]) -> tuple[int, ...]:
     """One mask per CPU from the levels of all lines, CPU by CPU in the order of :data:`LINES`."""
     width = len(LINES)
     return tuple(
@@ -49,6 +82,7 @@ def line_masks(levels: Sequence[int]) -> tuple[int, ...]:
     )
 
 
+@cache
 def asker_prefix(asker: int) -> str:
     """The port prefix of CPU ``asker``, or of the external initiator."""
     return "external" if asker == EXTERNAL else f"cpu_{asker}_port"

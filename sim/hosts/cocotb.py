@@ -180,7 +180,7 @@ class CocotbHost(Pins):
     @property
     def lines(self) -> tuple[int, ...]:
         """The lines of each CPU as last seen, a mask as in :class:`sim.hosts.base.Wake`."""
-        return line_masks(self._levels)
+        return line_masks(tuple(self._levels))
 
     async def advance(self, pokes: Iterable[Poke], until: int) -> Wake:
         """Clock on until software has something to decide, or to the start of clock ``until``."""

@@ -36,9 +36,29 @@ struct Record {
     uint32_t words[4];
 };
 
+// One step of a program: an operation of an asker, or (POKE) a new value of an input field, or
+// (AWAIT) reads of a system register until it is data and IRQ is size, settle times at most.
+struct Step {
+    uint64_t address, data;
+    uint32_t target;  // asker or field
+    uint16_t settle;  // clocks afterwards
+    uint8_t kind, size;
+};
+
+struct Outcome {
+    uint64_t cycle, data;
+    uint32_t error, levels;  // levels: of WAKE_CHANGE, one bit each
+};
+
+struct Asker {
+    uint32_t kind, size, address, data, valid, answered, answer, error;  // fields
+};
+
+constexpr uint8_t READ_SYSREG = 2, POKE = 4, AWAIT = 5;
+
 enum Reason : uint32_t { WATCHED = 1, DUE = 2, FULL = 4 };
 
-#include "tables.inc"  // FIELDS, TAP_CHANNELS, WAKE_HIGH, WAKE_CHANGE, VIEW, list_ports, RAM
+#include "tables.inc"  // FIELDS, TAP_CHANNELS, WAKE_*, VIEW, ASKERS, list_ports, RAM
 
 constexpr uint64_t PAGE_WORDS = 1024;
 constexpr uint64_t PAGES = (RAM_WORDS + PAGE_WORDS - 1) / PAGE_WORDS;
@@ -158,16 +178,20 @@ struct Sim {
     }
 
     // The state of cycle t is what is settled before its rising edge.
+    bool sample() {
+        apply_due();
+        top->eval();
+        if (any_event(*top)) log_events();
+        if (RAM_WORDS && top->ram_written) page_written[top->ram_index / PAGE_WORDS] = 1;
+        return watched();
+    }
+
     uint32_t run(const Poke* pokes, uint32_t count, uint64_t until) {
         for (uint32_t i = 0; i < count; ++i) push(pokes[i]);
         uint32_t reason = 0;
         while (!reason) {
             if (cycle >= until) return DUE;
-            apply_due();
-            top->eval();
-            if (any_event(*top)) log_events();
-            if (RAM_WORDS && top->ram_written) page_written[top->ram_index / PAGE_WORDS] = 1;
-            if (watched()) {
+            if (sample()) {
                 reason |= WATCHED;
                 for (size_t i = 0; i < std::size(VIEW); ++i) view[i] = get(VIEW[i]);
             }
@@ -175,6 +199,58 @@ struct Sim {
             clock();
         }
         return reason;
+    }
+
+    // Carry out steps one after the other; fewer than count: the next was not answered in time.
+    uint32_t perform(const Step* steps, Outcome* outcomes, uint32_t count, uint64_t patience) {
+        for (uint32_t i = 0; i < count; ++i) {
+            const Step& step = steps[i];
+            Outcome& outcome = outcomes[i];
+            if (step.kind == POKE) {
+                set(step.target, step.data);
+            } else if (step.kind == AWAIT) {
+                if (!await(step, outcome, patience)) return i;
+            } else if (!operate(step, ASKERS[step.target], outcome, cycle + patience)) {
+                return i;
+            }
+            for (uint32_t clocks = step.kind == AWAIT ? 0 : step.settle; clocks; --clocks) {
+                sample();
+                clock();
+            }
+            outcome.cycle = cycle;
+            outcome.levels = 0;
+            for (size_t line = 0; line < levels.size(); ++line)
+                outcome.levels |= static_cast<uint32_t>(levels[line]) << line;
+        }
+        return count;
+    }
+
+    bool await(const Step& step, Outcome& outcome, uint64_t patience) {
+        const Step read{step.address, 0, step.target, 0, READ_SYSREG, 0};
+        const size_t irq = std::size(WAKE_CHANGE) / (std::size(ASKERS) - 1) * step.target;
+        for (uint32_t times = step.settle; times; --times) {
+            if (!operate(read, ASKERS[step.target], outcome, cycle + patience)) return false;
+            if (outcome.data == step.data && levels[irq] == step.size) break;
+        }
+        return true;
+    }
+
+    bool operate(const Step& step, const Asker& asker, Outcome& outcome, uint64_t until) {
+        set(asker.kind, step.kind);
+        set(asker.size, step.size);
+        set(asker.address, step.address);
+        set(asker.data, step.data);
+        set(asker.valid, 1);
+        for (bool answered = false; !answered;) {
+            if (cycle >= until) return false;
+            sample();
+            answered = get(asker.answered);
+            outcome.data = get(asker.answer);
+            outcome.error = static_cast<uint32_t>(get(asker.error));
+            clock();
+            set(asker.valid, 0);
+        }
+        return true;
     }
 
     uint8_t* state() { return reinterpret_cast<uint8_t*>(top->rootp); }
@@ -254,6 +330,10 @@ Sim* irqscope_new() {
 void irqscope_free(Sim* sim) { delete sim; }
 uint32_t irqscope_run(Sim* sim, const Poke* pokes, uint32_t count, uint64_t until) {
     return sim->run(pokes, count, until);
+}
+uint32_t irqscope_perform(Sim* sim, const Step* steps, Outcome* outcomes, uint32_t count,
+                          uint64_t patience) {
+    return sim->perform(steps, outcomes, count, patience);
 }
 uint64_t irqscope_cycle(Sim* sim) { return sim->cycle; }
 uint64_t irqscope_get(Sim* sim, uint32_t field) { return sim->get(field); }

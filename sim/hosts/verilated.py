@@ -2,7 +2,8 @@
 
 import ctypes
 import re
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,18 @@ from ..toolchain import (
     run_step,
     verilator_environment,
 )
-from .base import EXTERNAL, LINES, Poke, Response, Wake, line_masks, watched_fields
+from .base import (
+    EXTERNAL,
+    LINES,
+    Done,
+    Poke,
+    Response,
+    Step,
+    Wake,
+    asker_prefix,
+    line_masks,
+    watched_fields,
+)
 
 SHIM = Path(__file__).parent / "shim.cpp"
 FLAGS = ["-O3", "--x-assign", "fast", "--x-initial", "fast", "-flatten", "--no-assert"]
@@ -41,6 +53,18 @@ RECORD = numpy.dtype(
 )
 """A tap record as the C side keeps it; see :class:`hdl.tap.TapRecord`."""
 
+_STEP = numpy.dtype(
+    [
+        ("address", "<u8"),
+        ("data", "<u8"),
+        ("target", "<u4"),
+        ("settle", "<u2"),
+        ("kind", "u1"),
+        ("size", "u1"),
+    ]
+)
+_DONE = numpy.dtype([("cycle", "<u8"), ("data", "<u8"), ("error", "<u4"), ("levels", "<u4")])
+
 _WATCHED, _DUE, _FULL = 1, 2, 4
 
 
@@ -54,20 +78,29 @@ class _Closed:
     def _refuse(self, _):
         raise RuntimeError("this host is closed; make a new one")
 
-    __getattr__ = __contains__ = _refuse
+    __getattr__ = __contains__ = __getitem__ = _refuse
 
 
-class _CPoke(ctypes.Structure):
-    _fields_ = [
-        ("cycle", ctypes.c_uint64),
-        ("value", ctypes.c_uint64),
-        ("field", ctypes.c_uint32),
-        ("order", ctypes.c_uint32),
-    ]
+_pack_poke = struct.Struct("<QQII").pack
+"""Clock, value, number of the field, and the order, which the C side fills in."""
 
 
 def _table(kind: str, name: str, rows: Iterable[str]) -> str:
     return f"static const {kind} {name}[] = {{{', '.join(rows)}}};\n"
+
+
+def askers(design: Design) -> list[int]:
+    """Who can ask for operations: the CPUs, and last the external initiator."""
+    return [*range(design.config.cpus), EXTERNAL]
+
+
+def _asker(numbers: dict[str, int], asker: int) -> str:
+    port = asker_prefix(asker)
+    request, response = f"{port}_request_payload", f"{port}_response_payload"
+    fields = [f"{request}.{name}" for name in ("operation", "size", "address", "data")]
+    fields += [f"{port}_request_valid", f"{port}_response_valid"]
+    fields += [f"{response}.data", f"{response}.error"]
+    return f"{{{', '.join(str(numbers[field]) for field in fields)}}}"
 
 
 def _tables(design: Design, ram_symbol: str) -> str:
@@ -90,6 +123,7 @@ def _tables(design: Design, ram_symbol: str) -> str:
     )
     for name, fields in (("WAKE_HIGH", high), ("WAKE_CHANGE", change), ("VIEW", view)):
         text += _table("uint32_t", name, (str(numbers[field]) for field in fields))
+    text += _table("Asker", "ASKERS", (_asker(numbers, asker) for asker in askers(design)))
     text += "static void list_ports(Vtop& top, std::vector<Port>& ports) {\n"
     text += "".join(f"    ports.push_back({{&top.{p}, sizeof top.{p}}});\n" for p in port_numbers)
     text += "}\n"
@@ -150,7 +184,8 @@ def library(design: Design) -> ctypes.CDLL:
     for name, result, arguments in (
         ("new", handle, []),
         ("free", None, [handle]),
-        ("run", u32, [handle, ctypes.POINTER(_CPoke), u32, u64]),
+        ("run", u32, [handle, ctypes.c_char_p, u32, u64]),
+        ("perform", u32, [handle, ctypes.c_void_p, ctypes.c_void_p, u32, u64]),
         ("cycle", u64, [handle]),
         ("get", u64, [handle, u32]),
         ("view", ctypes.POINTER(u64), [handle]),
@@ -168,6 +203,10 @@ def library(design: Design) -> ctypes.CDLL:
     return lib
 
 
+def _not_an_input(name: str) -> KeyError:
+    return KeyError(f"{name!r} is not an input field of this design")
+
+
 class VerilatedHost:
     """One Verilated machine.
 
@@ -180,13 +219,14 @@ class VerilatedHost:
         self._sim = self._lib.irqscope_new()
         self._numbers = {name: i for i, name in enumerate(design.ports.fields)}
         self._inputs: Any = {
-            name for name, field in design.ports.fields.items() if field.port in design.ports.inputs
+            name: self._numbers[name]
+            for name, field in design.ports.fields.items()
+            if field.port in design.ports.inputs
         }
         self._view = self._lib.irqscope_view(self._sim)
-        self._askers = [*range(design.config.cpus), EXTERNAL]
+        self._askers = askers(design)
         self._lines = (0,) * design.config.cpus
-        self._queue = (_CPoke * 64)()
-        self._queued = 0
+        self._queue: list[bytes] = []
         self._lines_at: dict[int, tuple[int, ...]] = {}
         """The lines as last seen, of every snapshot."""
 
@@ -220,14 +260,12 @@ class VerilatedHost:
     def poke(self, cycle: int, name: str, value: int) -> None:
         """Let input field ``name`` have ``value`` from clock ``cycle`` on."""
         if name not in self._inputs:
-            raise KeyError(f"{name!r} is not an input field of this design")
-        if self._queued == len(self._queue):
-            larger = (_CPoke * (2 * len(self._queue)))()
-            ctypes.memmove(larger, self._queue, ctypes.sizeof(self._queue))
-            self._queue = larger
-        entry = self._queue[self._queued]
-        entry.cycle, entry.value, entry.field = cycle, value, self._numbers[name]
-        self._queued += 1
+            raise _not_an_input(name)
+        self._queue.append(_pack_poke(cycle, value, self._inputs[name], 0))
+
+    def _run(self, until: int) -> int:
+        pokes, self._queue = self._queue, []
+        return self._lib.irqscope_run(self._sim, b"".join(pokes), len(pokes), until)
 
     def peek(self, name: str) -> int:
         """The value of a field now.
@@ -239,10 +277,12 @@ class VerilatedHost:
 
     def advance(self, pokes: Iterable[Poke], until: int) -> Wake:
         """Clock on until software has something to decide, or to the start of clock ``until``."""
-        for poke in pokes:
-            self.poke(*poke)
-        count, self._queued = self._queued, 0
-        reason = self._lib.irqscope_run(self._sim, self._queue, count, until)
+        numbers = self._inputs
+        try:
+            self._queue += [_pack_poke(at, value, numbers[name], 0) for at, name, value in pokes]
+        except KeyError as error:
+            raise _not_an_input(error.args[0]) from None
+        reason = self._run(until)
         if reason & _FULL:
             raise RecordsFullError(f"more tap records than fit by clock {self.cycle}")
         cycle = self._lib.irqscope_cycle(self._sim)
@@ -250,12 +290,30 @@ class VerilatedHost:
             return self._wake(cycle)
         return Wake(cycle, {}, self._lines)
 
+    def field_number(self, name: str) -> int:
+        """The number of input field ``name``, as a :class:`~sim.hosts.base.Step` has it."""
+        if name not in self._inputs:
+            raise KeyError(f"{name!r} is not an input field of this design")
+        return self._numbers[name]
+
+    def perform(self, steps: Sequence[Step], patience: int) -> list[Done]:
+        """Carry out ``steps`` one after the other, all in one go.
+
+        The result is shorter than ``steps`` if one was not answered within ``patience`` clocks.
+        """
+        rows = numpy.array(steps, _STEP)
+        done = numpy.zeros(len(rows), _DONE)
+        count = self._lib.irqscope_perform(
+            self._sim, rows.ctypes.data, done.ctypes.data, len(rows), patience
+        )
+        return [Done(*row) for row in done[:count].tolist()]
+
     def _wake(self, cycle: int) -> Wake:
         view = self._view
         askers = len(self._askers)
         width = len(LINES)
         cpus = askers - 1
-        self._lines = line_masks(view[askers : askers + width * cpus])
+        self._lines = line_masks(tuple(view[askers : askers + width * cpus]))
         payloads = askers + width * cpus
         responses = {
             asker: Response(view[payloads + 2 * i], bool(view[payloads + 2 * i + 1]))
@@ -289,8 +347,7 @@ class VerilatedHost:
         """
         if slot is not None:
             self._check_slot(slot)
-        count, self._queued = self._queued, 0
-        self._lib.irqscope_run(self._sim, self._queue, count, 0)  # no clock: only the pokes
+        self._run(0)  # no clock: only the pokes
         slot = self._lib.irqscope_snapshot(self._sim, 0xFFFF_FFFF if slot is None else slot)
         self._lines_at[slot] = self._lines
         return slot
@@ -299,7 +356,7 @@ class VerilatedHost:
         """Go back to a snapshot. Pokes given since then are forgotten."""
         self._check_slot(slot)
         self._lib.irqscope_restore(self._sim, slot)
-        self._queued = 0
+        self._queue = []
         self._lines = self._lines_at[slot]
 
     def _check_slot(self, slot: int) -> None:

@@ -1,14 +1,29 @@
-"""What a scenario says about itself."""
+"""What a scenario says about itself.
+
+A trial has two parts on one time line, whose clock 0 is the first after reset:
+
+1. The **boot**: :meth:`Scenario.boot` makes the software of a machine that is set up and comes to
+   rest. It depends on the strategy and on the axes named in ``boot_axes``, on nothing else, so a
+   sweep boots once for all trials that have these in common and copies what has booted.
+2. The **stimulus**, from clock ``boot_clocks`` on: :meth:`Scenario.stimulate` gives tasks to that
+   software (``system.machine.cpus[i].spawn``) and says what happens at the inputs.
+
+The software must be at rest at ``boot_clocks``: no task running, no timer set. It is copied by
+:mod:`pickle`: its objects may refer to module-level functions, methods and classes, but not to
+lambdas and functions within functions.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
+from firmware_model.machine.machine import Machine
 from hdl.config import SocConfig
 
+from ..crosscheck import contradictions
 from ..hosts.base import Poke
-from ..trial import Outcome, Plan
+from ..trial import Outcome, Plan, Stall
 from .own import OWN, load_class
 
 
@@ -31,12 +46,20 @@ class Axis:
 class Strategy:
     """One way the software does it; ``claims_correct``: its authors claimed it loses nothing.
 
-    ``code`` is the class that does it, where a scenario has one for each strategy.
+    ``code`` is the class that does it, where a scenario has one for each strategy; ``config`` the
+    hardware it needs, if that is not the scenario's.
     """
 
     summary: str
     claims_correct: bool
     code: type | None = None
+    config: SocConfig | None = None
+
+
+class System(Protocol):
+    """All software of a trial; what else it has is between ``boot`` and ``stimulate``."""
+
+    machine: Machine
 
 
 class Scenario(ABC):
@@ -46,6 +69,10 @@ class Scenario(ABC):
 
     Attributes
     ----------
+    boot_clocks : int
+        Clock at which the stimulus begins; the boot of every strategy is at rest by then.
+    boot_axes : sequence of str
+        Axes that the boot depends on.
     grids : mapping
         For ``sweep``: the values of axes in the grids ``quick`` and ``full``; others keep their
         default.
@@ -57,18 +84,81 @@ class Scenario(ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     config: ClassVar[SocConfig]
+    boot_clocks: ClassVar[int]
+    boot_axes: ClassVar[Sequence[str]] = ()
     axes: ClassVar[Mapping[str, Axis]]
     strategies: ClassVar[Mapping[str, Strategy]]
     grids: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]]
     own: ClassVar[type | None] = None
 
     @abstractmethod
-    def plan(self, strategy: str, at: Mapping[str, int]) -> Plan:
-        """The trial at a point of the axes."""
+    def boot(self, strategy: str, at: Mapping[str, int]) -> System:
+        """The software, not started. ``at`` has the ``boot_axes`` only."""
+
+    @abstractmethod
+    def stimulate(self, system: Any, strategy: str, at: Mapping[str, int]) -> Plan:
+        """What hits ``system``, which has booted and is at rest.
+
+        It is what :meth:`boot` made or a copy of it. ``at`` has all axes. The plan's machine is
+        the system's; its pokes and its limit, as all cycles, count from the start of the boot.
+        """
+
+    def straps(self, strategy: str, at: Mapping[str, int]) -> Mapping[str, int]:
+        """Input fields and the values that they have from clock 0 on. ``at`` is as for boot."""
+        return {}
+
+    def hardware(self, strategy: str) -> SocConfig:
+        """What the strategy runs on."""
+        return self.strategy(strategy).config or self.config
+
+    def begin(self, strategy: str) -> int:
+        """Clock at which the stimulus begins, if it is not the same for all."""
+        return self.boot_clocks
+
+    def idle_axes(self, strategy: str) -> Collection[str]:
+        """Axes that mean nothing to the strategy: a sweep leaves them as they are."""
+        return ()
+
+    def boot_plan(self, strategy: str, at: Mapping[str, int]) -> tuple[System, Plan]:
+        """The first part of a trial: a system, and the plan that boots it."""
+        known = {axis: at[axis] for axis in self.boot_axes}
+        system = self.boot(strategy, known)
+        pokes = [Poke(0, name, value) for name, value in self.straps(strategy, known).items()]
+        clocks = self.begin(strategy)
+        return system, Plan(system.machine, pokes, clocks, clocks)
+
+    def plan(self, strategy: str, at: Mapping[str, int], stalls: Iterable[Stall] = ()) -> Plan:
+        """The whole trial at a point of the axes."""
+        at = self.complete(strategy, at)
+        system, plan = self.boot_plan(strategy, at)
+        return replace(plan, follow=lambda: self.second_part(system, strategy, at, stalls))
+
+    def second_part(
+        self, system: System, strategy: str, at: Mapping[str, int], stalls: Iterable[Stall]
+    ) -> Plan:
+        """The stimulus, with CPUs that stall."""
+        plan = self.stimulate(system, strategy, at)
+        for stall in stalls:
+            plan.machine.stall(*stall)
+        return plan
 
     def judge(self, strategy: str, at: Mapping[str, int], outcome: Outcome) -> frozenset[str]:
         """The verdicts that the trial earned (see :mod:`sim.verdict`)."""
         return frozenset() if outcome.quiet else frozenset({"crash"})
+
+    def drivers(self, strategy: str) -> Mapping[str, int]:
+        """The endpoint of each event device whose driver says what it counts, by its action."""
+        return {}
+
+    def contradictions(self, strategy: str, outcome: Outcome) -> list[str]:
+        """Where the tap and the software's log differ (see :mod:`sim.crosscheck`)."""
+        return contradictions(outcome, self.drivers(strategy))
+
+    def figures(
+        self, strategy: str, at: Mapping[str, int], outcome: Outcome
+    ) -> Mapping[str, float]:
+        """Numbers that a sweep compares between strategies, if the trial has any: their means."""
+        return {}
 
     def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
         """First and last clock worth looking at: all of it, unless a scenario knows better."""

@@ -2,9 +2,13 @@
 
 import importlib.util
 import re
+import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from ..cache import digest
 
 OWN = re.compile(r"(?P<file>.+\.py):(?P<name>\w+)")
 """``FILE.py:CLASS``."""
@@ -35,15 +39,22 @@ def load_class(word: str, base: type) -> Any:
     file, name = Path(match["file"]), match["name"]
     if not file.is_file():
         raise ValueError(f"there is no file {file}, which --strategy {word} names")
-    spec = importlib.util.spec_from_file_location(f"irqscope_own_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = getattr(module, name, None)
+    found = getattr(_module(file.resolve()), name, None)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{file} must have a class {name}, a subclass of {base.__name__}")
     missing = [attribute for attribute in REQUIRED if not hasattr(found, attribute)]
     if missing:
         raise ValueError(f"{name} in {file} must have {', '.join(missing)}")
     return found
+
+
+@cache
+def _module(file: Path) -> ModuleType:
+    """The module, known by a name of its own, so that its objects can be pickled."""
+    spec = importlib.util.spec_from_file_location(f"irqscope_own_{digest(str(file))}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -6,80 +6,145 @@ more, and the others go to whoever is free. (The executors of the standard libra
 everything when one process dies.)
 """
 
+import gc
 import multiprocessing
+import os
 import signal
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pkgutil import resolve_name
+from zlib import crc32
 
-from .. import trial
+from hdl.config import SocConfig
+
+from ..boot import Machinery
 from ..design import Design
-from ..hosts.verilated import VerilatedHost
-from ..scenarios import find_scenario
+from ..scenarios import Scenario, find_scenario
 from ..toolchain import ToolError
+from ..trial import Outcome
 from .grid import Point
 
 BATCH = 16
 """Trials that a worker is sent at a time."""
 ATTEMPTS = 2
+RUNNERS = {
+    "verilated": "sim.sweep.pool:Runner",
+    "cocotb": "sim.sweep.simulated:SimulatedRunner",
+}
+"""Who runs the trials in a worker, by host."""
 READY = "ready"
 """A worker's first word. Whoever dies before it has no trial to blame."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one trial; ``error``: it could not be run."""
+    """What became of one trial; ``error``: it could not be run, or proves nothing.
+
+    ``shape`` names the course that the software took: who did what after what, not when. ``steps``
+    are those of each CPU after the boot; ``figures`` the scenario's own numbers.
+    """
 
     point: Point
     verdicts: frozenset[str] = frozenset()
     cycles: int = 0
     error: str = ""
+    shape: int = 0
+    steps: tuple[range, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def judged(scenario: Scenario, point: Point, outcome: Outcome) -> Result:
+    """What a trial came to. If tap and software differ about it, it has no verdicts."""
+    differences = scenario.contradictions(point.strategy, outcome)
+    if differences:
+        error = f"tap and software disagree: {'; '.join(differences)}"
+        return Result(point, frozenset(), outcome.cycles, error)
+    verdicts = scenario.judge(point.strategy, point.at, outcome)
+    told = " ".join(f"{record.cpu}{record.kind}" for record in outcome.log)
+    return Result(
+        point,
+        verdicts,
+        outcome.cycles,
+        shape=crc32(told.encode()),
+        steps=outcome.steps,
+        figures=scenario.figures(point.strategy, point.at, outcome),
+    )
 
 
 class Runner:
-    """One machine; every trial starts from the same snapshot, straight out of reset."""
+    """Machines that run the trials of one scenario, one for each hardware its strategies need.
+
+    Use as a context manager, or :meth:`close` it.
+    """
 
     def __init__(self, scenario: str):
         self.scenario = find_scenario(scenario)
-        self.host = VerilatedHost(Design(self.scenario.config))
-        self._fresh = self.host.snapshot()
+        self._machines: dict[SocConfig, Machinery] = {}
 
-    def outcome(self, point: Point) -> trial.Outcome:
-        self.host.restore(self._fresh)
-        return trial.run(self.scenario.plan(point.strategy, point.at), self.host)
+    def prepare(self, strategies: Iterable[str]) -> None:
+        """Have the machines that these strategies need."""
+        for strategy in strategies:
+            self._machine(strategy)
+
+    def _machine(self, strategy: str) -> Machinery:
+        config = self.scenario.hardware(strategy)
+        if config not in self._machines:
+            self._machines[config] = Machinery(Design(config))
+        return self._machines[config]
+
+    def outcome(self, point: Point) -> Outcome:
+        machine = self._machine(point.strategy)
+        return machine.run(self.scenario, point.strategy, point.at, point.stalls)
 
     def run(self, point: Point) -> Result:
-        """An exception of the software is the result of its trial."""
+        """The trial, judged; what goes wrong in that is its result."""
         try:
-            outcome = self.outcome(point)
-            verdicts = self.scenario.judge(point.strategy, point.at, outcome)
+            return judged(self.scenario, point, self.outcome(point))
         except Exception as error:
             return Result(point, error=f"{type(error).__name__}: {error}")
-        return Result(point, verdicts, outcome.cycles)
+
+    def run_all(self, points: Iterable[Point]) -> Iterator[Result]:
+        """The results, in order, each as soon as it is there."""
+        return map(self.run, points)
+
+    def close(self) -> None:
+        """Free the machines."""
+        for machine in self._machines.values():
+            machine.close()
+        self._machines.clear()
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 
-def _work(scenario: str, pipe: Connection) -> None:
+def _work(runner_class: str, scenario: str, pipe: Connection) -> None:
     """The life of a worker. It ends with the pipe."""
-    runner = Runner(scenario)
+    os.setpgid(0, 0)  # so that all it starts ends with it
+    runner = resolve_name(runner_class)(scenario)
     pipe.send(READY)
+    gc.freeze()  # what is there by now stays: collections need not look at it
     with suppress(EOFError, ConnectionError):
         while True:
-            for point in pipe.recv():
-                pipe.send(runner.run(point))
+            for result in runner.run_all(pipe.recv()):
+                pipe.send(result)
 
 
 class _Worker:
     """A process seen from outside."""
 
-    def __init__(self, scenario: str):
+    def __init__(self, runner: str, scenario: str):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
-            target=_work, args=(scenario, theirs), daemon=True
+            target=_work, args=(runner, scenario, theirs), daemon=True
         )
         # Ctrl-C is for the parent alone. The child inherits what is blocked, from its first moment;
         # the start of the resource tracker, which comes with the first child, would unblock it.
@@ -98,18 +163,22 @@ class _Worker:
         with suppress(ConnectionError):  # it is dead: its end of the pipe tells soon
             self.pipe.send([points[number] for number in numbers])
 
-    def end(self) -> str:
-        """Stop it, if it runs; how it ended."""
+    def end(self, patience: float = 0.2) -> str:
+        """Stop it, if it still runs after ``patience`` seconds; how it ended."""
         self.pipe.close()
-        self.process.join(timeout=0.2)
+        self.process.join(timeout=patience)
         if self.process.is_alive():
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # type: ignore[arg-type]
             self.process.kill()
             self.process.join()
         return f"the process ended with status {self.process.exitcode}"
 
 
-def run_points(scenario: str, points: Sequence[Point], jobs: int) -> Generator[Result]:
-    """The result of every point, as they come; ``jobs`` processes.
+def run_points(
+    scenario: str, points: Sequence[Point], jobs: int, host: str = "verilated"
+) -> Generator[Result]:
+    """The result of every point, as they come; ``jobs`` processes. ``host``: of :data:`RUNNERS`.
 
     Closing the iterator ends the processes.
 
@@ -124,7 +193,7 @@ def run_points(scenario: str, points: Sequence[Point], jobs: int) -> Generator[R
     try:
         while todo or any(worker.waiting for worker in workers):
             for _ in range(min(jobs - len(workers), len(todo))):
-                workers.append(_Worker(scenario))
+                workers.append(_Worker(RUNNERS[host], scenario))
             for worker in workers:
                 if todo and not worker.waiting:
                     size = min(BATCH, -(-len(todo) // jobs))
@@ -136,7 +205,7 @@ def run_points(scenario: str, points: Sequence[Point], jobs: int) -> Generator[R
                     answer = worker.pipe.recv()
                 except (EOFError, OSError):
                     workers.remove(worker)
-                    how = worker.end()
+                    how = worker.end(patience=10)  # it is ending by itself
                     if not worker.ready:
                         raise ToolError(f"a worker of the sweep did not start: {how}") from None
                     guilty, *others = worker.waiting

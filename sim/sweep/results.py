@@ -2,8 +2,8 @@
 
 import json
 import shlex
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +14,11 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from ..design import Design
-from ..hosts.verilated import VerilatedHost
 from ..scenarios import Scenario
 from ..verdict import BROKEN_CLAIM, VERDICTS
+from .explore import NO_STALLS, Bounds, extended
 from .grid import Point
-from .pool import Result, Runner, run_points
+from .pool import Result, Runner
 
 WAVES = ("vcd", "gtkw", "png")
 
@@ -51,6 +50,8 @@ class Counterexample:
         words = ["irqscope", "run", self.scenario.name, "--strategy", self.point.strategy]
         for name, value in self.at.items():
             words += ["--at", f"{name}={value}"]
+        for stall in self.point.stalls:
+            words += ["--stall", str(stall)]
         for suffix in WAVES:
             words += [f"--{suffix}", str(folder / f"{self.file_stem}.{suffix}")]
         return shlex.join(words)
@@ -88,7 +89,7 @@ class Sweep:
     def counterexamples(self, strategy: str) -> list[Counterexample]:
         """The smallest of each verdict, in the order of :data:`sim.verdict.VERDICTS`.
 
-        Small is what has few axes off their default, and then small values.
+        Small is what has few stalls, then few axes off their default, then small values.
         """
         smallest: dict[str, Point] = {}
         for result in sorted(self.of(strategy), key=lambda result: self._size(result.point)):
@@ -96,10 +97,36 @@ class Sweep:
                 smallest.setdefault(verdict, result.point)
         return [Counterexample(self.scenario, v, smallest[v]) for v in VERDICTS if v in smallest]
 
-    def _size(self, point: Point) -> tuple[int, tuple[int, ...]]:
+    def _size(self, point: Point) -> tuple:
         first, *others = self.scenario.axes
         unusual = sum(point.at[name] != self.scenario.axes[name].default for name in others)
-        return unusual, tuple(point.at[name] for name in (first, *others))
+        stalled = sum(stall.clocks for stall in point.stalls)
+        values = tuple(point.at[name] for name in (first, *others))
+        return len(point.stalls), unusual, stalled, values, point.stalls
+
+    def coverage(self, strategy: str) -> dict[str, int]:
+        """How many boundaries CPUs stalled at, how many different courses the software took, and
+        how many different outcomes there were: a course and its verdicts."""
+        done = [result for result in self.of(strategy) if not result.error]
+        stalls = {(s.cpu, s.step) for result in done for s in result.point.stalls}
+        return {
+            "boundaries": len(stalls),
+            "courses": len({result.shape for result in done}),
+            "outcomes": len({(result.shape, result.verdicts) for result in done}),
+        }
+
+    def figures(self, strategy: str) -> dict[str, float]:
+        """The mean of each of the scenario's figures, over the trials that have it."""
+        found: defaultdict[str, list[float]] = defaultdict(list)
+        for result in self.of(strategy):
+            for name, value in result.figures.items():
+                found[name].append(value)
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    @property
+    def explored(self) -> bool:
+        """Whether CPUs stalled."""
+        return any(result.point.stalls for result in self.results)
 
     @property
     def refuted(self) -> list[str]:
@@ -130,6 +157,7 @@ class Sweep:
                 {
                     "strategy": self.scenario.label(result.point.strategy),
                     "at": dict(result.point.at),
+                    "stalls": [str(stall) for stall in result.point.stalls],
                     "error": result.error,
                 }
                 for result in self.errors
@@ -141,6 +169,7 @@ class Sweep:
             {
                 "verdict": example.verdict,
                 "at": example.at,
+                "stalls": [str(stall) for stall in example.point.stalls],
                 "events": str(folder / f"{example.file_stem}.jsonl") if folder else None,
                 "command": example.command(folder or Path()),
             }
@@ -151,32 +180,48 @@ class Sweep:
             "claims_correct": self.scenario.strategy(name).claims_correct,
             "trials": len(self.of(name)),
             "verdicts": self.counts(name),
+            "coverage": self.coverage(name),
+            "figures": self.figures(name),
             "smallest_counterexample": found[0] if found else None,
             "counterexamples": found,
         }
+
+
+Execute = Callable[[str, Sequence[Point]], Generator[Result]]
+"""Runs points of the scenario of that name."""
 
 
 def run_sweep(
     scenario: Scenario,
     strategies: Sequence[str],
     points: Sequence[Point],
-    jobs: int,
+    execute: Execute,
     advance: Callable[[], None] = lambda: None,
+    *,
+    host: str = "verilated",
+    bounds: Bounds = NO_STALLS,
 ) -> Sweep:
-    """Run all points; ``advance`` is called after each. Ctrl-C ends it with what was done."""
-    VerilatedHost(Design(scenario.config)).close()  # compiled once, before the workers want it
+    """Run all points, and then, within ``bounds``, all that stall.
+
+    ``advance`` is called after each trial. Ctrl-C ends the sweep with what was done.
+    """
     results: list[Result] = []
     stopped = False
+    wanted = 0
     begin = perf_counter()
-    with closing(run_points(scenario.name, points, jobs)) as running:
-        try:
-            for result in running:
-                results.append(result)
-                advance()
-        except KeyboardInterrupt:
-            stopped = True
+    try:
+        for stalls in range(bounds.stalls + 1):
+            if stalls:
+                points = extended(results[-len(points) :], bounds.lengths)
+            wanted += len(points)
+            with closing(execute(scenario.name, points)) as running:
+                for result in running:
+                    results.append(result)
+                    advance()
+    except KeyboardInterrupt:
+        stopped = True
     return Sweep(
-        scenario, strategies, len(points), results, perf_counter() - begin, stopped=stopped
+        scenario, strategies, wanted, results, perf_counter() - begin, host, stopped=stopped
     )
 
 
@@ -188,13 +233,13 @@ def write_results(sweep: Sweep, folder: Path) -> None:
     columns: dict[str, list] = {"strategy": [labels[r.point.strategy] for r in results]}
     columns |= {axis: [r.point.at[axis] for r in results] for axis in scenario.axes}
     columns |= {verdict: [verdict in r.verdicts for r in results] for verdict in VERDICTS}
+    columns |= {"stalls": [" ".join(map(str, r.point.stalls)) for r in results]}
     columns |= {"cycles": [r.cycles for r in results], "error": [r.error for r in results]}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "results.parquet")
     examples = [example for name in sweep.strategies for example in sweep.counterexamples(name)]
     if not examples:
         return
-    runner = Runner(scenario.name)
-    with runner.host:
+    with Runner(scenario.name) as runner:
         for example in examples:
             lines = [json.dumps(event.as_dict()) for event in runner.outcome(example.point).events]
             (folder / f"{example.file_stem}.jsonl").write_text("\n".join(lines) + "\n")

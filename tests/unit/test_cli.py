@@ -40,6 +40,8 @@ def test_list_json_is_all_that_is_printed():
         (["run", "nothing", "--strategy", "plain"], "there are: first-msi"),
         (["run", "first-msi", "--strategy", "x"], "it has: plain"),
         (["run", "first-msi", "--strategy", "plain", "--at", "inject"], "AXIS=VALUE"),
+        (["run", "first-msi", "--strategy", "plain", "--stall", "0:1"], "CPU:STEP:CLOCKS"),
+        (["run", "first-msi", "--strategy", "plain", "--stall", "2:60:9"], "only 0 to 1"),
         (["run", "first-msi", "--strategy", "plain", "--at", "inject=x"], "whole number"),
         (["run", "first-msi", "--strategy", "plain", "--at", "injekt=1"], "it has: inject"),
         (["run", "first-msi", "--strategy", "plain", "--at", "inject=401"], "between 0 and 400"),

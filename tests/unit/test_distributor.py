@@ -339,6 +339,35 @@ def test_an_edge_near_the_acknowledgement_is_never_lost(clock):
     scenario(body)
 
 
+@pytest.mark.parametrize("clock", range(5))
+def test_an_edge_outlives_the_acknowledgements_of_two_cpus(clock):
+    """Both acknowledge in one clock. What one's write-back takes in, the other's must not clear."""
+
+    async def body(d):
+        await d.start()
+        for cpu, intid in enumerate((40, 41)):
+            await d.edge(intid)
+            await d.route(intid, cpu)
+            d.wire(intid, 1)
+        await d.settle()
+        for cpu, intid in enumerate((40, 41)):
+            d.wire(intid, 0)
+            assert d.best(cpu) == intid
+            d.ctx.set(d.dut.acknowledge[cpu].intid, intid)
+        await d.settle()
+
+        for now in range(8):
+            d.wire(41, int(now == clock))
+            for cpu in range(2):
+                d.ctx.set(d.dut.acknowledge[cpu].valid, int(now == 0))
+            await d.ctx.tick()
+        await d.settle()
+        assert await d.state(40) == (0, 1)
+        assert await d.state(41) == (1, 1)
+
+    scenario(body)
+
+
 def test_software_pending_of_a_level_interrupt_is_a_latch_beside_the_line():
     async def body(d):
         await d.start()

@@ -16,7 +16,16 @@ from sim.cache import ROOT
 from sim.runs import make_plan
 from sim.scenarios import find_scenario
 from sim.scenarios.own import absolute, load_class
-from sim.sweep import Result, Sweep, parse_grid, points, run_points, run_sweep, write_results
+from sim.sweep import (
+    Result,
+    Sweep,
+    executor,
+    parse_grid,
+    points,
+    run_points,
+    run_sweep,
+    write_results,
+)
 from sim.sweep.pool import ATTEMPTS
 from sim.toolchain import ToolError
 from sim.verdict import VERDICTS
@@ -45,13 +54,14 @@ class Raises(Backwards):
         raise KeyError("no such thing")
 
 class Notes(Backwards):
-    """Leaves a mark for every trial that was begun."""
+    """Leaves a mark for every trial that came to its move."""
 
     name = "notes"
 
-    def __init__(self):
+    async def update(self, cpu, move):
         with Path(__file__).with_suffix(".notes").open("a") as notes:
             notes.write(".")
+        await super().update(cpu, move)
 
 class Dies(Backwards):
     """Takes its process along, in every trial."""
@@ -100,6 +110,7 @@ def test_a_grid_starts_with_defaults_and_later_words_win():
     assert grid["hotplug"] == [0, 1], "from quick"
     assert grid["ordering"] == [0], "the default"
     assert parse_grid(TORN, ["inject=3:5", "quick"]) == parse_grid(TORN, [])
+    assert parse_grid(TORN, ["full", "default"])["inject"] == [45]
 
 
 def test_points_are_the_product():
@@ -112,7 +123,7 @@ def test_points_are_the_product():
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("huge", r"takes quick, full or AXIS=LO:HI\[:STEP\], not 'huge'"),
+        ("huge", r"takes quick, full, default or AXIS=LO:HI\[:STEP\], not 'huge'"),
         ("injekt=1:2", "torn-msi has no axis 'injekt'; it has: inject, "),
         ("inject=", "whole number or LO:HI.*, not ''"),
         ("inject=a:b", "whole number or LO:HI.*, not 'a:b'"),
@@ -222,7 +233,8 @@ def test_the_number_of_processes_does_not_matter():
 def swept():
     names = ["naive", "two-step", "as-coded"]
     told = []
-    found = run_sweep(TORN, names, trials(*names), 2, lambda: told.append(1))
+    execute = executor(TORN, names, 2)
+    found = run_sweep(TORN, names, trials(*names), execute, lambda: told.append(1))
     assert len(told) == found.wanted == 12
     return found
 
@@ -256,7 +268,7 @@ def test_files_hold_every_trial_and_the_events_of_counterexamples(swept, tmp_pat
     assert len(table) == 12
     lost = [(row["strategy"], row["inject"]) for row in table if row["lost"]]
     assert ("naive", 60) in lost
-    assert set(table[0]) == {"strategy", *TORN.axes, *VERDICTS, "cycles", "error"}
+    assert set(table[0]) == {"strategy", *TORN.axes, *VERDICTS, "stalls", "cycles", "error"}
     events = [json.loads(line) for line in (tmp_path / "naive-lost.jsonl").open()]
     assert {"cycle": 760, "kind": "DEVICE_EVENT"}.items() <= next(
         event for event in events if event["kind"] == "DEVICE_EVENT"
@@ -310,13 +322,13 @@ def test_the_command_tells_a_broken_claim_by_its_status(own, tmp_path):
     assert (out / "backwards-lost.jsonl").exists()
 
 
-def test_the_command_reports_trials_that_could_not_run(own):
+def test_the_command_reports_trials_that_failed(own):
     done = irqscope("torn-msi", "--grid", "inject=40", "--strategy", own("Raises"))
     assert done.returncode == 1
-    assert done.stderr.startswith("irqscope: 1 of 1 trials could not be run; the first: ")
+    assert done.stderr.startswith("irqscope: 1 of 1 trials failed; the first: ")
 
 
-def _heed_ctrl_c():
+def heed_ctrl_c():
     """A shell's background job, as CI may be, ignores it, and so would its children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -331,7 +343,7 @@ def test_ctrl_c_keeps_what_was_done(own, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_heed_ctrl_c,
+        preexec_fn=heed_ctrl_c,
     ) as process:
         give_up = time.monotonic() + 100
         while not notes.exists() or notes.stat().st_size < 20:
@@ -370,10 +382,14 @@ def test_the_strategy_of_the_readme_loses_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["torn"], "there are: first-msi, torn-msi"),
+        (["torn"], "there are: first-msi, torn-msi, "),
         (["torn-msi", "--strategy", "x"], "has no strategy 'x'"),
-        (["torn-msi", "--grid", "huge"], "quick, full"),
-        (["torn-msi", "--host", "cocotb"], "the cocotb host is for `run`"),
+        (["torn-msi", "--grid", "huge"], "quick, full, default"),
+        (["torn-msi", "--executor", "dask"], "say where the dask scheduler is"),
+        (["torn-msi", "--scheduler", "tcp://x:1"], "--scheduler goes with --executor dask"),
+        (["torn-msi", "--stalls", "1"], "--stalls and --stall-lengths go with --explore"),
+        (["torn-msi", "--explore", "--stall-lengths", "5,x"], "clocks, not '5,x'"),
+        (["torn-msi", "--explore", "--stall-lengths", "0"], "clocks, not '0'"),
         (["torn-msi", "--jobs", "0"], "--jobs"),
     ],
 )

@@ -5,13 +5,13 @@ from errno import EBUSY, ENOSPC
 import pytest
 
 from firmware_model.chips import local_apic
+from firmware_model.chips.pci_irq import disable_messages
 from firmware_model.chips.vector_table import (
     FIRST_SYSTEM,
     MANAGED_SHUTDOWN,
     VectorState,
     VectorTable,
 )
-from firmware_model.chips.x86_msi import disable_messages
 from firmware_model.chips.x86_vector import Target
 from firmware_model.core import LINUX_5_10, LINUX_6_1, Irqd, Kind
 from firmware_model.core.chip import AffinityResult

@@ -1,0 +1,123 @@
+"""The same trials elsewhere: under cocotb, on a cluster. The results are the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet
+import pytest
+
+from sim.scenarios import find_scenario
+from sim.sweep import Point, executor, parse_grid, points, run_points
+from sim.sweep.cluster import run_on_cluster
+from sim.sweep.explore import extended
+from sim.sweep.pool import Runner
+from sim.toolchain import ToolError
+
+from ..unit.test_sweep import OWN, heed_ctrl_c
+
+TORN = find_scenario("torn-msi")
+NAMES = ["naive", "two-step-under-lock"]
+
+
+@pytest.fixture(scope="module")
+def wanted():
+    grid = parse_grid(TORN, ["default", "inject=60:80:20", "foreign_new=0:1"])
+    return points(NAMES, grid)
+
+
+@pytest.fixture(scope="module")
+def expected(wanted):
+    with Runner("torn-msi") as runner:
+        results = list(runner.run_all(wanted))
+        results += runner.run_all(extended(results[2:3], (30,))[::31])
+    assert len({result.verdicts for result in results}) > 2
+    return results
+
+
+@pytest.fixture
+def own(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    return lambda name: f"{file}:{name}"
+
+
+def by_point(results):
+    return {(r.point.strategy, *r.point.at.values(), r.point.stalls): r for r in results}
+
+
+def test_under_cocotb_every_trial_comes_to_the_same(expected):
+    wanted = [result.point for result in expected]
+    execute = executor(TORN, NAMES, 1, "cocotb")
+    assert by_point(execute("torn-msi", wanted)) == by_point(expected)
+
+
+def test_under_cocotb_a_trial_that_dies_costs_nothing_else(own, expected):
+    at = expected[0].point.at
+    wanted = [Point(own(name), at) for name in ("Raises", "Dies")] + [expected[0].point]
+    raises, dies, fine = run_points("torn-msi", wanted, 1, "cocotb")
+    assert "no such thing" in raises.error
+    assert dies.error == "the simulation ended with status 7"
+    assert fine == expected[0]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        yield cluster
+
+
+def test_on_a_cluster_every_trial_comes_to_the_same(cluster, expected):
+    wanted = [result.point for result in expected]
+    assert by_point(run_on_cluster("torn-msi", wanted, cluster.scheduler_address)) == by_point(
+        expected
+    )
+
+
+def test_a_cluster_that_is_not_there_is_one_line(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("sim.sweep.cluster.PATIENCE", 1)
+    with pytest.raises(ToolError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9: "):
+        list(run_on_cluster("torn-msi", [], "tcp://127.0.0.1:9"))
+
+
+def test_without_the_extra_it_is_one_line_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ToolError, match=r"pip install 'irqscope\[dask\]'$"):
+        list(run_on_cluster("torn-msi", [], "tcp://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("place", ["cocotb", "cluster"])
+def test_ctrl_c_keeps_what_was_done(place, own, tmp_path, request):
+    out, notes = tmp_path / "out", tmp_path / "own.notes"
+    arguments = ["torn-msi", "--strategy", own("Notes"), "--grid", "full", "--out", str(out)]
+    if place == "cocotb":
+        arguments += ["--host", "cocotb", "--jobs", "1"]
+    else:
+        address = request.getfixturevalue("cluster").scheduler_address
+        arguments += ["--executor", "dask", "--scheduler", address]
+    command = [sys.executable, "-P", "-m", "sim", "sweep", *arguments]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,
+    ) as process:
+        give_up = time.monotonic() + 100
+        while not notes.exists() or notes.stat().st_size < 40:
+            assert time.monotonic() < give_up, "the sweep never came to its fortieth trial"
+            assert process.poll() is None, "the sweep ended by itself"
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    done = pyarrow.parquet.read_table(out / "results.parquet").num_rows
+    assert 10 < done < 7712
+    assert errors == f"irqscope: stopped after {done} of 7712 trials; those are kept\n"
