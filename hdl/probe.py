@@ -27,7 +27,8 @@ class SoftwareState(data.Struct):
 
     ``irq`` is the Linux irq number under way (0: none), ``state`` its descriptor's state bits as
     the software model packs them, ``lock`` one more than the number of the lock that the CPU
-    holds or spins for (0: none), ``mark`` counts handler starts.
+    holds or spins for (0: none), ``mark`` counts handler starts. While ``context`` is GUEST,
+    ``irq`` is an INTID of the guest's, and ``state`` that of its interrupts.
     """
 
     context: CpuContext

@@ -451,7 +451,8 @@ class InterruptBank(wiring.Component):
         patience = Signal(range(2 * self._rows + 1))
         any_acknowledged = self._acknowledged.any()
         work = Signal(ROW)
-        offered, offered_bit = Signal(), Signal(range(ROW))
+        offered = Signal()
+        offered_bit = Signal(range(ROW))
         work_bit = _lowest(m, work, "work_bit")
         deactivated_row = self.deactivate.p.index[5:]
 
@@ -620,18 +621,22 @@ class InterruptBank(wiring.Component):
                 m.d.sync += [best.eq(rank), self._found[c].eq(1), self._leaving[c].eq(0)]
 
     def _watch_wires(self, m):
-        previous, risen = Signal.like(self.wires), Signal.like(self.wires)
-        rise, changed = Signal.like(self.wires), Signal.like(self.wires)
+        previous = Signal.like(self.wires)
+        risen = Signal.like(self.wires)
+        rise = Signal.like(self.wires)
+        changed = Signal.like(self.wires)
         m.d.comb += [rise.eq(self.wires & ~previous), changed.eq(self.wires ^ previous)]
         m.d.sync += [previous.eq(self.wires), risen.eq(risen | rise)]
         for r in range(self._rows):
             mine = slice(ROW * r, ROW * (r + 1))
             with m.If(self._starting & (self._start_row == r)):
-                m.d.sync += [
-                    self._edges.eq(risen[mine]),
-                    self._lines.eq(previous[mine]),
-                    risen[mine].eq(rise[mine]),
-                ]
+                m.d.sync += self._lines.eq(previous[mine])
+                # Not while an acknowledgement waits to be written back: it would take a newer
+                # edge of its interrupt away with the latch.
+                with m.If(self._acknowledged.any()):
+                    m.d.sync += self._edges.eq(0)
+                with m.Else():
+                    m.d.sync += [self._edges.eq(risen[mine]), risen[mine].eq(rise[mine])]
             with m.If(changed[mine].any()):
                 m.d.sync += self._dirty[r].eq(1)
 

@@ -209,7 +209,9 @@ class CpuInterface(wiring.Component):
         return best
 
     def _access(self, m, active, best, signalled):
-        register, write, value = Signal(6), Signal(), Signal(64)
+        register = Signal(6)
+        write = Signal()
+        value = Signal(64)
         answer = Signal(CpuResponse)
         patience = Signal(range(PATIENCE + 1))
         request, response = self.sysreg.request, self.sysreg.response
