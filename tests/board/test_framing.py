@@ -1,0 +1,131 @@
+"""Frames: whole and right, or refused."""
+
+import pytest
+from amaranth.sim import Simulator
+
+from hdl.boards.framing import FrameReceiver, FrameTransmitter, Refusal, frame
+
+CAPACITY = 6
+PATIENCE = 40
+
+
+def feed(*bursts, capacity=CAPACITY):
+    """What a receiver makes of bytes; the bursts have silence between them.
+
+    Returns frames (kind, payload) and refusals, in order.
+    """
+    dut = FrameReceiver(capacity, PATIENCE)
+    found = []
+
+    async def bench(ctx):
+        async def look():
+            if ctx.get(dut.done):
+                length = ctx.get(dut.length)
+                payload = ctx.get(dut.payload).to_bytes(capacity, "little")[:length]
+                found.append((ctx.get(dut.kind), payload))
+            if ctx.get(dut.refused):
+                found.append(ctx.get(dut.refusal))
+
+        for burst in bursts:
+            for byte in burst:
+                bad = byte is None
+                ctx.set(dut.byte, byte or 0)
+                ctx.set(dut.valid, not bad)
+                ctx.set(dut.bad, bad)
+                await ctx.tick()
+                ctx.set(dut.valid, 0)
+                ctx.set(dut.bad, 0)
+                await look()
+                await ctx.tick()
+                await look()
+            for _ in range(PATIENCE + 3):
+                await ctx.tick()
+                await look()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    return found
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x01", b"\xa5\xa5\x00\xff", b"sixsix"])
+def test_a_frame_arrives(payload):
+    assert feed(frame(7, payload)) == [(7, payload)]
+
+
+def test_frames_without_a_gap_arrive():
+    assert feed(frame(1, b"ab") + frame(2, b"") + frame(3, b"c")) == [
+        (1, b"ab"),
+        (2, b""),
+        (3, b"c"),
+    ]
+
+
+def test_what_is_between_frames_is_skipped():
+    assert feed(b"\x00\x11noise", frame(4, b"x")) == [(4, b"x")]
+
+
+GOOD = frame(9, b"\x10\x20\x30")
+
+
+@pytest.mark.parametrize("flip", [1, 0x80, 0xFF])
+@pytest.mark.parametrize("position", range(1, len(GOOD)))
+def test_a_damaged_byte_is_refused_and_the_next_frame_is_not(position, flip):
+    damaged = bytearray(GOOD)
+    damaged[position] ^= flip
+    found = feed(bytes(damaged), GOOD)
+    assert found.count((9, b"\x10\x20\x30")) == 1
+    assert found[-1] == (9, b"\x10\x20\x30")
+    assert len(found) > 1, "nothing was said about the damaged frame"
+    assert all(isinstance(what, Refusal) for what in found[:-1])
+
+
+def test_a_frame_without_its_first_byte_is_not_one():
+    assert feed(GOOD[1:], GOOD) == [(9, b"\x10\x20\x30")]
+
+
+@pytest.mark.parametrize("missing", range(1, len(GOOD)))
+def test_a_frame_that_breaks_off(missing):
+    found = feed(GOOD[:-missing], GOOD)
+    assert found == [Refusal.BROKEN_OFF, (9, b"\x10\x20\x30")]
+
+
+def test_a_byte_without_stop_bit_within_a_frame():
+    assert feed([*GOOD[:4], None], GOOD) == [Refusal.BROKEN_OFF, (9, b"\x10\x20\x30")]
+
+
+def test_a_frame_that_is_too_long():
+    found = feed(frame(9, b"seven77"), GOOD)
+    assert found[0] == Refusal.LENGTH
+    assert found[-1] == (9, b"\x10\x20\x30")
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x00", b"abcdef"])
+def test_a_frame_is_sent_as_software_would(payload):
+    dut = FrameTransmitter(CAPACITY)
+    sent = []
+
+    async def bench(ctx):
+        for _ in range(2):
+            ctx.set(dut.kind, 0x83)
+            ctx.set(dut.length, len(payload))
+            ctx.set(dut.payload, int.from_bytes(payload, "little"))
+            ctx.set(dut.valid, 1)
+            await ctx.tick().until(dut.ready)
+            ctx.set(dut.valid, 0)
+            ctx.set(dut.payload, 0)
+            for pause in range(len(payload) + 5):
+                while not ctx.get(dut.bytes.valid):
+                    await ctx.tick()
+                await ctx.tick().repeat(pause % 3 + 1)
+                ctx.set(dut.bytes.ready, 1)
+                sent.append(ctx.get(dut.bytes.payload))
+                await ctx.tick()
+                ctx.set(dut.bytes.ready, 0)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    assert bytes(sent) == frame(0x83, payload) * 2
