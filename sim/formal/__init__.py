@@ -1,0 +1,1 @@
+"""Proofs: properties of the blocks, and how they are decided."""

@@ -1,0 +1,27 @@
+"""What is claimed of each block, a module a block."""
+
+from collections.abc import Iterable
+
+from ..proof import Proof
+from . import bus, cpu_interface, distributor, endpoint, its, local_apic, lpi
+
+ALL: tuple[Proof, ...] = (
+    *bus.PROPERTIES,
+    *distributor.PROPERTIES,
+    *lpi.PROPERTIES,
+    *cpu_interface.PROPERTIES,
+    *its.PROPERTIES,
+    *local_apic.PROPERTIES,
+    *endpoint.PROPERTIES,
+)
+"""Every property, in the order in which they are told."""
+
+
+def find(names: Iterable[str]) -> list[Proof]:
+    """The properties called ``names``, of which each is a block or a property; none names all."""
+    names = list(names)
+    for name in names:
+        if not any(name in (proof.name, proof.block) for proof in ALL):
+            known = dict.fromkeys([*(proof.block for proof in ALL), *(proof.name for proof in ALL)])
+            raise ValueError(f"no property or block {name!r}; there are {', '.join(known)}")
+    return [proof for proof in ALL if not names or {proof.name, proof.block} & {*names}]
