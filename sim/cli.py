@@ -7,6 +7,7 @@ was wrong. Errors are one line on stderr.
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 AT = "AXIS=VALUE"
 STALL_LENGTHS = (30, 300)
+LONGEST_STALL = 1000
+"""Longer than anything that software waits for."""
 
 
 class WrongRequest(click.ClickException):
@@ -117,11 +120,14 @@ def _stalls(texts: tuple[str, ...]) -> tuple["Stall", ...]:
     from .trial import Stall
 
     try:
-        return tuple(Stall(*map(int, text.split(":"))) for text in texts)
+        stalls = tuple(Stall(*map(int, text.split(":"))) for text in texts)
     except (ValueError, TypeError):
         raise WrongRequest(
             f"--stall takes CPU:STEP:CLOCKS, three numbers, not {' '.join(texts)!r}"
         ) from None
+    if len({(stall.cpu, stall.step) for stall in stalls}) < len(stalls):
+        raise WrongRequest("--stall says one step of a CPU twice: it stalls once before each")
+    return stalls
 
 
 @cli.command()
@@ -176,7 +182,8 @@ def run(
         raise WrongRequest("--vcd, --gtkw and --png need a file each")
     strategy = absolute(strategy)
     at = chosen.complete(strategy, _point(point))
-    request = Request(chosen.name, strategy, at, host, _stalls(stalls), vcd, gtkw, png)
+    stalled = _stalls(stalls)
+    request = Request(chosen.name, strategy, at, host, stalled, vcd, gtkw, png)
     _check_port(host, port)
     if port:
         from .race import run_on_board
@@ -185,7 +192,13 @@ def run(
     else:
         outcome = execute(request)
     verdicts = chosen.judge(strategy, at, outcome)
-    print_outcome(chosen, strategy, at, outcome, verdicts, _console(json_target))
+    console = _console(json_target)
+    print_outcome(chosen, strategy, at, outcome, verdicts, console)
+    for cpu, step, _ in stalled:
+        if step not in outcome.steps[cpu]:
+            came = outcome.steps[cpu]
+            span = f"{came.start} to {came.stop - 1}"
+            console.print(f"Nothing stalled at step {step}: CPU {cpu} took steps {span}.")
     if json_target:
         _write_json(outcome_answer(chosen, strategy, at, host, outcome, verdicts), json_target)
     differences = chosen.contradictions(strategy, outcome)
@@ -197,16 +210,17 @@ def _bounds(explore: bool, stalls: int | None, lengths: str | None) -> "Bounds":
     from .sweep import Bounds
 
     if not explore:
-        if stalls or lengths:
+        if stalls or lengths is not None:
             raise WrongRequest("--stalls and --stall-lengths go with --explore")
         return Bounds()
     try:
-        clocks = [int(text) for text in lengths.split(",")] if lengths else [*STALL_LENGTHS]
-        if min(clocks) < 1:
+        clocks = [*STALL_LENGTHS] if lengths is None else list(map(int, lengths.split(",")))
+        if not all(1 <= length <= LONGEST_STALL for length in clocks):
             raise ValueError
     except ValueError:
         raise WrongRequest(
-            f"--stall-lengths takes one or more numbers of clocks, not {lengths!r}"
+            f"--stall-lengths takes one or more numbers, from 1 to {LONGEST_STALL} clocks, "
+            f"not {lengths!r}"
         ) from None
     return Bounds(stalls or 1, clocks)
 
@@ -295,6 +309,8 @@ def sweep(
         raise WrongRequest("a cluster runs trials on the verilated host only")
     if scheduler and where != "dask":
         raise WrongRequest("--scheduler goes with --executor dask")
+    if scheduler and not re.fullmatch(r"((tcp|tls|ucx|wss?)://)?[^/]+:\d+", scheduler):
+        raise WrongRequest(f"--scheduler takes tcp://HOST:PORT, not {scheduler!r}")
     _check_port(host, port)
     if explore and port:
         raise WrongRequest("--explore needs the verilated host: a board's software never stalls")
@@ -307,6 +323,8 @@ def sweep(
             raise WrongRequest(f"two strategies are called {label!r}: name one otherwise")
     grid = parse_grid(chosen, words or (["default"] if explore else []))
     trials = points(names, grid, chosen)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # better refused now than after the work
     if port:
         from .race import sweep_on_board
 
@@ -571,5 +589,5 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"irqscope: {message}", file=sys.stderr)
+    print(f"irqscope: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(status)

@@ -64,7 +64,8 @@ class Outcome:
 
     ``records`` is the tap from the start of the trial, ``log`` what the software wrote down, both
     with cycles counted from the start of the trial; ``quiet`` says whether it came to rest before
-    the limit. ``steps`` has the steps of each CPU (as in ``Cpu.steps``) after the boot.
+    the limit. ``steps`` has the steps of each CPU (as in ``Cpu.steps``) after the boot, ``stalled``
+    is the machine's.
     """
 
     cycles: int
@@ -73,6 +74,7 @@ class Outcome:
     log: list[Record]
     channels: tuple[str, ...]
     steps: tuple[range, ...] = ()
+    stalled: int = 0
 
     @cached_property
     def events(self) -> list[Event]:
@@ -200,7 +202,8 @@ def outcome(end: End, host: VerilatedHost | CocotbHost, since: Mark) -> Outcome:
     records["cycle"] -= since.cycle
     cycles = end.wake.cycle - since.cycle
     channels = host.design.channels
-    return Outcome(cycles, end.quiet, records, end.machine.log, channels, end.steps)
+    machine = end.machine
+    return Outcome(cycles, end.quiet, records, machine.log, channels, end.steps, machine.stalled)
 
 
 def run(plan: Plan, host: VerilatedHost) -> Outcome:

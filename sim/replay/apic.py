@@ -47,8 +47,8 @@ from .survey import MAX_MSIX, Survey
 from .tally import Tally
 
 START_SETTLE = 400
-IPI_SETTLE = 16
-MESSAGE_SETTLE = 32
+IPI_SETTLE = 4
+MESSAGE_SETTLE = 20
 """Clocks until a driver's effects have arrived, in a machine that is otherwise at rest. Whatever
 goes through a local APIC waits there for what came before."""
 

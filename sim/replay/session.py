@@ -1,6 +1,8 @@
 """One replay from beginning to end: survey, machine, programs, tally."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -93,6 +95,18 @@ class Reading:
             self.damage = str(error)
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for reference cycles meanwhile: a replay makes none, and it is slow to look."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def survey(reading: Reading) -> Survey:
     """The first pass: how many of what, and the state of memory."""
     surveyor = Surveyor()
@@ -175,7 +189,7 @@ def replay(
         answer.trace = run.trace.paths
         return answer
     total = min(limit or run.survey.lines, run.survey.lines)
-    with VerilatedHost(design) as machine:
+    with VerilatedHost(design) as machine, uncollected():
         run.begin(machine, host)
         for _ in run.programs():
             done = machine.perform(run.program.steps, PATIENCE)

@@ -24,7 +24,7 @@ from hdl.config import SocConfig
 from ..crosscheck import contradictions
 from ..hosts.base import Poke
 from ..trial import Outcome, Plan, Stall
-from .own import OWN, load_class
+from .own import OWN, blamed, load_class
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ class Scenario(ABC):
     def boot_plan(self, strategy: str, at: Mapping[str, int]) -> tuple[System, Plan]:
         """The first part of a trial: a system, and the plan that boots it."""
         known = {axis: at[axis] for axis in self.boot_axes}
-        system = self.boot(strategy, known)
+        with blamed(strategy):
+            system = self.boot(strategy, known)
         pokes = [Poke(0, name, value) for name, value in self.straps(strategy, known).items()]
         clocks = self.begin(strategy)
         return system, Plan(system.machine, pokes, clocks, clocks)
@@ -136,11 +137,11 @@ class Scenario(ABC):
     def second_part(
         self, system: System, strategy: str, at: Mapping[str, int], stalls: Iterable[Stall]
     ) -> Plan:
-        """The stimulus, with CPUs that stall."""
-        plan = self.stimulate(system, strategy, at)
+        """The stimulus, with CPUs that stall; the trial has that much more time."""
         for stall in stalls:
-            plan.machine.stall(*stall)
-        return plan
+            system.machine.stall(*stall)
+        plan = self.stimulate(system, strategy, at)
+        return replace(plan, limit=plan.limit + system.machine.stalled)
 
     def judge(self, strategy: str, at: Mapping[str, int], outcome: Outcome) -> frozenset[str]:
         """The verdicts that the trial earned (see :mod:`sim.verdict`)."""

@@ -213,6 +213,7 @@ class Observation:
     def __init__(self, outcome: Outcome):
         self.quiet = outcome.quiet
         self.end = outcome.cycles
+        self.patience = PATIENCE + outcome.stalled
         self.log = outcome.log
         self.events = outcome.events
         self.raised = {
@@ -271,7 +272,7 @@ class Observation:
             served = bisect_left(seen, number)
             if served == len(seen):
                 found.add("starved" if self._guest_holds else "lost")
-            elif looks[served][0] - ready > PATIENCE:
+            elif looks[served][0] - ready > self.patience:
                 found.add("starved")
         return found
 
@@ -282,7 +283,7 @@ class Observation:
             cycle = next((end for end in self.guest_ends if end > cycle), self.end)
             if cycle == self.end:
                 return None
-        if self.guest_gone is not None and cycle + PATIENCE > self.guest_gone:
+        if self.guest_gone is not None and cycle + self.patience > self.guest_gone:
             return None
         return cycle
 

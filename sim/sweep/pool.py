@@ -185,11 +185,12 @@ def run_points(
     Raises
     ------
     ToolError
-        If a process ends before it has its machine.
+        If processes end before they have their machines.
     """
     todo = deque(range(len(points)))
     died: dict[int, int] = {}
     workers: list[_Worker] = []
+    stillborn = 0
     try:
         while todo or any(worker.waiting for worker in workers):
             for _ in range(min(jobs - len(workers), len(todo))):
@@ -207,7 +208,11 @@ def run_points(
                     workers.remove(worker)
                     how = worker.end(patience=10)  # it is ending by itself
                     if not worker.ready:
-                        raise ToolError(f"a worker of the sweep did not start: {how}") from None
+                        stillborn += 1
+                        if stillborn == ATTEMPTS:
+                            raise ToolError(f"a worker of the sweep did not start: {how}") from None
+                        todo.extendleft(reversed(worker.waiting))
+                        continue
                     guilty, *others = worker.waiting
                     died[guilty] = died.get(guilty, 0) + 1
                     todo.extendleft(reversed(others))
@@ -218,6 +223,7 @@ def run_points(
                     continue
                 if answer == READY:
                     worker.ready = True
+                    stillborn = 0
                 else:
                     worker.waiting.popleft()
                     yield answer

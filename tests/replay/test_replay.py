@@ -8,6 +8,7 @@ import gzip
 import json
 import lzma
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -156,6 +157,47 @@ def test_parts_and_compression(tmp_path):
     assert answer.events == whole.events == 9_000
     assert answer.tally.kinds == whole.tally.kinds
     assert answer.tally.mismatches == 0
+
+
+@pytest.mark.slow
+def test_four_cpus(tmp_path):
+    """The size comes from the recording: more CPUs than any real one at hand has."""
+    text = record(replace(arm_config(), cpus=4), eoi_mode=0, steps=1500, seed=4)
+    path = tmp_path / "made.trace"
+    path.write_text("".join(f"{line}\n" for line in text))
+    answer = replay([path])
+    assert answer.damage is None
+    assert answer.config.cpus == 4
+    assert explain(answer) == []
+    assert answer.tally.kinds["acknowledge"] > 50
+
+
+def local_apics(cpus, rounds):
+    """Interrupts to one, some and all of ``cpus`` local APICs, each taken at its EOI."""
+    everyone = (1 << cpus) - 1
+    for cpu in range(cpus):
+        yield f"{cpu} LAPIC W 0x0e0 0xffffffff"
+        yield f"{cpu} LAPIC W 0x0d0 {1 << cpu + 24:#x}"
+        yield f"{cpu} LAPIC W 0x0f0 0x1ff"
+    for i in range(rounds):
+        sender, mask = i % cpus, i % everyone + 1
+        yield f"- MSI addr={0xFEE00004 | mask << 12:#x} data=0x41 src=ioapic2"
+        yield f"- DELIVER dest={mask} dm=1 mode=0 vec=65 trig=0"
+        yield f"{sender} LAPIC W 0x300 0x840f0"  # fixed, all including self
+        yield from (f"{cpu} LAPIC W 0x0b0 0x0" for cpu in range(cpus))
+        taken = [cpu for cpu in range(cpus) if mask >> cpu & 1]
+        yield from (f"{cpu} LAPIC W 0x0b0 0x0" for cpu in taken)
+
+
+def test_eight_local_apics(tmp_path):
+    cpus = 8
+    text = [f"{10 * i} {line}" for i, line in enumerate(local_apics(cpus, 60))]
+    answer = replay_lines(tmp_path, text)
+    assert answer.damage is None
+    assert answer.config.cpus == cpus
+    assert explain(answer) == []
+    assert answer.tally.kinds["delivery"] == 60
+    assert answer.tally.kinds["acknowledge"] > 60 * cpus
 
 
 # A difference is seen

@@ -92,3 +92,22 @@ def test_a_counterexample_with_a_stall_can_be_run_again(here, tmp_path):
     answer = json.loads(json.dumps(found.answer(None)))
     assert answer["strategies"][0]["smallest_counterexample"]["stalls"] == [str(stall)]
     assert answer["strategies"][0]["coverage"]["boundaries"] > 20
+
+
+@pytest.mark.parametrize(
+    ("scenario", "strategy", "stall"),
+    [
+        ("intx-refcount", "arch-count", Stall(0, 235, 1000)),
+        ("vfio-direct-eoi", "disintx", Stall(0, 234, 1000)),
+    ],
+)
+def test_what_waits_for_a_stall_is_not_starved_by_the_software(scenario, strategy, stall):
+    at = find_scenario(scenario).complete(strategy, {})
+    with Runner(scenario) as runner:
+        [usual, stalled] = runner.run_all(
+            [Point(strategy, at), Point(strategy, at, (stall,))],
+        )
+    assert stall.step in usual.steps[0]
+    assert stalled.cycles > usual.cycles
+    assert not stalled.error
+    assert not stalled.verdicts & {"lost", "starved", "crash"}

@@ -174,7 +174,9 @@ def test_a_class_without_a_name_and_a_file_that_is_not_there_are_refused(tmp_pat
     bare.write_text(
         "from firmware_model.strategies.torn_msi import MsiStrategy\nclass B(MsiStrategy): pass"
     )
-    with pytest.raises(ValueError, match="must have name, summary, claims_correct"):
+    with pytest.raises(
+        ValueError, match=r"must have name \(str\), summary \(str\), claims_correct \(bool\)"
+    ):
         TORN.strategy(f"{bare}:B")
     with pytest.raises(ValueError, match=r"there is no file nowhere.py"):
         TORN.strategy("nowhere.py:B")
@@ -184,6 +186,27 @@ def test_a_class_without_a_name_and_a_file_that_is_not_there_are_refused(tmp_pat
         TORN.strategy("x")
     with pytest.raises(ValueError, match=r"has no strategy 'own.py:X'; it has: plain$"):
         find_scenario("first-msi").strategy("own.py:X")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class B(:", r"bad.py: SyntaxError: .*line 1"),
+        ("import missing_module", r"bad.py, line 1: ModuleNotFoundError"),
+        ("\nraise SystemExit(3)", r"bad.py, line 2: SystemExit: 3"),
+        (OWN + "class B(Backwards): name = 'a/b'", r"name of B in .* not 'a/b'$"),
+    ],
+)
+def test_a_file_that_does_not_do_is_one_line(text, says, tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text(text)
+    with pytest.raises(ValueError, match=says):
+        TORN.strategy(f"{bad}:B")
+
+
+def test_an_exception_of_its_constructor_names_the_line(own):
+    with pytest.raises(ValueError, match=r"own.py, line \d+: KeyError: 'no such thing'"):
+        make_plan("torn-msi", own("Raises"), {})
 
 
 # Workers

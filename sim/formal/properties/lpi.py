@@ -147,7 +147,7 @@ class Engine(Harness):
         self.lemma("shown-best", ~eligible | self.aside | s["stale"] | best)
 
 
-@PROPERTIES.proof(steps=1, slow=True)
+@PROPERTIES.proof(steps=1, slow=True, pruned=False)
 def best_lpi_is_signalled() -> Harness:
     """The signalled LPI is pending and enabled, with the priority its property has, and no other
     that is pending and enabled is more urgent, or as urgent with a lower number."""
