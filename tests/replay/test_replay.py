@@ -8,7 +8,6 @@ import gzip
 import json
 import lzma
 import os
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -157,19 +156,6 @@ def test_parts_and_compression(tmp_path):
     assert answer.events == whole.events == 9_000
     assert answer.tally.kinds == whole.tally.kinds
     assert answer.tally.mismatches == 0
-
-
-@pytest.mark.slow
-def test_four_cpus(tmp_path):
-    """The size comes from the recording: more CPUs than any real one at hand has."""
-    text = record(replace(arm_config(), cpus=4), eoi_mode=0, steps=1500, seed=4)
-    path = tmp_path / "made.trace"
-    path.write_text("".join(f"{line}\n" for line in text))
-    answer = replay([path])
-    assert answer.damage is None
-    assert answer.config.cpus == 4
-    assert explain(answer) == []
-    assert answer.tally.kinds["acknowledge"] > 50
 
 
 def local_apics(cpus, rounds):
