@@ -15,6 +15,8 @@ from .pool import ATTEMPTS, BATCH, Result, Runner
 _here = threading.local()
 PATIENCE = 20
 """Seconds to wait for the scheduler."""
+AHEAD = 2
+"""Batches that a thread of the cluster has been given at any time."""
 
 
 def run_batch(scenario: str, points: Sequence[Point]) -> list[Result]:
@@ -58,8 +60,16 @@ def run_on_cluster(scenario: str, points: Sequence[Point], scheduler: str) -> Ge
             return future
 
         todo = range(len(points))
-        first = [submit(todo[i : i + BATCH]) for i in todo[::BATCH]]
-        running = as_completed(first, loop=client.loop)
+        waiting = iter([todo[i : i + BATCH] for i in todo[::BATCH]])
+        running = as_completed(loop=client.loop)
+
+        def feed():
+            """Enough for every thread to have one more at hand: the rest can still be stopped."""
+            enough = AHEAD * max(1, sum(client.nthreads().values()))
+            while len(batches) < enough and (numbers := next(waiting, None)):
+                running.add(submit(numbers))
+
+        feed()
         for future in running:
             numbers = batches.pop(future.key)
             error = future.exception()
@@ -75,5 +85,6 @@ def run_on_cluster(scenario: str, points: Sequence[Point], scheduler: str) -> Ge
                     else:
                         text = f"its worker died, {ATTEMPTS} times"
                         yield Result(points[number], error=text)
+            feed()
     finally:
         client.close(timeout=1)
