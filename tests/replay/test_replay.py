@@ -8,6 +8,7 @@ import gzip
 import json
 import lzma
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -156,6 +157,20 @@ def test_parts_and_compression(tmp_path):
     assert answer.events == whole.events == 9_000
     assert answer.tally.kinds == whole.tally.kinds
     assert answer.tally.mismatches == 0
+
+
+@pytest.mark.slow  # a machine of its own
+@pytest.mark.parametrize("eoi_mode", [0, 1])
+def test_four_cpus(eoi_mode, tmp_path):
+    """The size comes from the recording: more CPUs than any real one at hand has."""
+    text = record(replace(arm_config(), cpus=4), eoi_mode=eoi_mode, steps=1500, seed=4)
+    path = tmp_path / "made.trace"
+    path.write_text("".join(f"{line}\n" for line in text))
+    answer = replay([path])
+    assert answer.damage is None
+    assert answer.config.cpus == 4
+    assert explain(answer) == []
+    assert answer.tally.kinds["acknowledge"] > 50
 
 
 def local_apics(cpus, rounds):
