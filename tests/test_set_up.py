@@ -250,3 +250,12 @@ def test_two_first_runs_at_once_set_up_once(checkout):
     assert [run.wait(timeout=60) for run in runs] == [0, 0, 0]
     assert checkout.times_set_up == 1
     assert not (checkout.folder / ".venv.lock").exists()
+
+
+def test_where_nothing_can_be_made_one_line_says_so(checkout):
+    lock = checkout.folder / ".venv.lock"
+    lock.touch()
+    run = checkout.run("list")
+    assert run.returncode == 2
+    assert run.stderr == f"irqscope: cannot make {lock}, so nothing can be set up here\n"
+    assert checkout.times_set_up == 0
