@@ -1,12 +1,7 @@
 """The same trials elsewhere: under cocotb, on a cluster. The results are the same."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
 
-import pyarrow.parquet
 import pytest
 
 from sim.scenarios import find_scenario
@@ -16,7 +11,7 @@ from sim.sweep.explore import extended
 from sim.sweep.pool import Runner
 from sim.toolchain import ToolError
 
-from ..unit.test_sweep import OWN, heed_ctrl_c
+from ..unit.test_sweep import OWN, stopped_by_ctrl_c
 
 TORN = find_scenario("torn-msi")
 NAMES = ["naive", "two-step-under-lock"]
@@ -101,23 +96,4 @@ def test_ctrl_c_keeps_what_was_done(place, own, tmp_path, request):
     else:
         address = request.getfixturevalue("cluster").scheduler_address
         arguments += ["--executor", "dask", "--scheduler", address]
-    command = [sys.executable, "-P", "-m", "sim", "sweep", *arguments]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=heed_ctrl_c,
-    ) as process:
-        give_up = time.monotonic() + 100
-        while not notes.exists() or notes.stat().st_size < 40:
-            assert time.monotonic() < give_up, "the sweep never came to its fortieth trial"
-            assert process.poll() is None, "the sweep ended by itself"
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    done = pyarrow.parquet.read_table(out / "results.parquet").num_rows
-    assert 10 < done < 7712
-    assert errors == f"irqscope: stopped after {done} of 7712 trials; those are kept\n"
+    stopped_by_ctrl_c(arguments, out, notes, 40)

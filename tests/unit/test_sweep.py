@@ -356,10 +356,12 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_keeps_what_was_done(own, tmp_path):
-    out, notes = tmp_path / "out", tmp_path / "own.notes"
-    arguments = ["torn-msi", "--strategy", own("Notes"), "--grid", "full", "--out", str(out)]
-    command = [sys.executable, "-P", "-m", "sim", "sweep", *arguments, "--jobs", "1"]
+def stopped_by_ctrl_c(arguments, out, notes, trials):
+    """A sweep of 7712 trials that gets Ctrl-C when so many have begun: its checked (done, text).
+
+    ``notes`` is a file to which the strategy adds a byte in every trial.
+    """
+    command = [sys.executable, "-P", "-m", "sim", "sweep", *arguments]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -369,8 +371,8 @@ def test_ctrl_c_keeps_what_was_done(own, tmp_path):
         preexec_fn=heed_ctrl_c,
     ) as process:
         give_up = time.monotonic() + 100
-        while not notes.exists() or notes.stat().st_size < 20:
-            assert time.monotonic() < give_up, "the sweep never came to its twentieth trial"
+        while not notes.exists() or notes.stat().st_size < trials:
+            assert time.monotonic() < give_up, f"the sweep never came to its trial {trials}"
             assert process.poll() is None, "the sweep ended by itself"
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
@@ -379,6 +381,13 @@ def test_ctrl_c_keeps_what_was_done(own, tmp_path):
     done = pyarrow.parquet.read_table(out / "results.parquet").num_rows
     assert 10 < done < 7712
     assert errors == f"irqscope: stopped after {done} of 7712 trials; those are kept\n"
+    return done, text
+
+
+def test_ctrl_c_keeps_what_was_done(own, tmp_path):
+    out, notes = tmp_path / "out", tmp_path / "own.notes"
+    arguments = ["torn-msi", "--strategy", own("Notes"), "--grid", "full", "--out", str(out)]
+    done, text = stopped_by_ctrl_c([*arguments, "--jobs", "1"], out, notes, 20)
     assert f"{done} of 7712 trials" in text
 
 
