@@ -119,6 +119,8 @@ class LpiEngine(wiring.Component):
     * The property is read from the table on the first SET, on every INVALIDATE, and on
       INVALIDATE_ALL for every pending LPI; INVALIDATE_ALL drops the copies of the others. A bus
       error reads as "disabled", and the next SET tries again.
+    * An LPI that a MOVE or CLEAR leaves not pending is forgotten: from now on invalidations may
+      go to another engine, and a copy kept here would count again when the LPI comes back.
     * A disabled LPI stays pending.
     * Same clock: an acknowledge counts before the command that is changing the same LPI: an LPI
       that was acknowledged is not moved, and a SET makes it pending again: no event is lost.
@@ -643,9 +645,13 @@ class LpiEngine(wiring.Component):
             with m.Case(Job.SET):
                 m.d.comb += new.pending.eq(1)
             with m.Case(Job.CLEAR):
-                m.d.comb += new.pending.eq(0)
-            with m.Default():
+                m.d.comb += [new.pending.eq(0), new.known.eq(0)]
+            with m.Case(Job.MOVE):
                 m.d.comb += new.pending.eq(pending & ~leaves)
+                with m.If(~new.pending):
+                    m.d.comb += new.known.eq(0)
+            with m.Default():
+                m.d.comb += new.pending.eq(pending)
 
         wants_property = ((s.job == Job.SET) & ~was.known) | (s.job == Job.REFRESH)
         with m.If(wants_property & ~s.fetched):

@@ -124,7 +124,7 @@ class Redistributor:
             case Register.SETLPIR if self._direct:
                 self.lpis.set(value)
             case Register.CLRLPIR if self._direct:
-                self.lpis.clear(value)
+                self.lpis.forget(value)
             case Register.INVLPIR if invalidates:
                 self.lpis.invalidate(value)
             case Register.INVALLR if invalidates:

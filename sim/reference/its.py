@@ -337,7 +337,7 @@ class Its:
         if old == new or (not target.enabled and self._choices.lpis_off_target == "keep"):
             return
         for intid in sorted(intids):
-            if source.clear(intid):
+            if source.forget(intid):
                 self._pend(new, intid)
 
     def _int(self, command: Command) -> None:
@@ -346,13 +346,13 @@ class Its:
 
     def _clear(self, command: Command) -> None:
         entry, cpu = self._translate(command.device_id, command.event_id)
-        self._redistributors[cpu].lpis.clear(entry.intid)
+        self._redistributors[cpu].lpis.forget(entry.intid)
 
     def _discard(self, command: Command) -> None:
         """With no redistributor to tell, the translation is removed all the same."""
         address, entry = self._mapped_event(command.device_id, command.event_id)
         try:
-            self._redistributors[self._cpu_of(entry.icid)].lpis.clear(entry.intid)
+            self._redistributors[self._cpu_of(entry.icid)].lpis.forget(entry.intid)
         except CommandError:
             self.counters["DISCARD without a collection"] += 1
         self._tables.put(address, None)

@@ -53,6 +53,11 @@ class PropertyTable:
             self._held.get(intid, ())
         )
 
+    def forget(self, intid: int) -> None:
+        """The next look-up reads the table."""
+        self._cached.pop(intid, None)
+        self._held.pop(intid, None)
+
     def adopt(self, intid: int, byte: int) -> None:
         """Use ``byte`` from now on: hardware was seen to."""
         self._cached[intid] = byte
@@ -150,6 +155,13 @@ class LpiUnit:
         self.pending.remove(intid)
         self._best_known = False
         return True
+
+    def forget(self, intid: int) -> bool:
+        """:meth:`clear` for good: cleared by software or handed over, so that invalidations may go
+        to another redistributor from now on. A property kept here would count again when the LPI
+        comes back; whether it was pending."""
+        self._table.forget(intid)
+        return self.clear(intid)
 
     def invalidate(self, intid: "int | None") -> None:
         """INV of one LPI, or (``None``) of all. It may cover more than was asked for: that is

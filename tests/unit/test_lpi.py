@@ -738,6 +738,33 @@ def test_move_to_a_cpu_whose_lpis_are_off(keep, all_of_them):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_property_is_not_remembered_from_before_the_lpi_moved_away(pending):
+    """Disabled while it belongs to the other CPU, which alone is told, and moved back."""
+    bench = Bench(2, 64)
+
+    async def testbench(ctx):
+        for cpu in (0, 1):
+            await bench.enable(ctx, cpu=cpu)
+        bench.set_property(4, 0xA0, True)
+        await bench.command(ctx, SET, 4)
+        await bench.sync(ctx)
+        if not pending:
+            assert await bench.drain(ctx) == [4]
+        await bench.command(ctx, MOVE, 4, target=1)
+        await bench.sync(ctx)
+        bench.set_property(4, 0xA0, False)
+        await bench.command(ctx, INVALIDATE, 4, cpu=1)
+        await bench.sync(ctx, cpu=1)
+        await bench.command(ctx, MOVE, 4, target=0, cpu=1)
+        await bench.sync(ctx, cpu=1)
+        await bench.command(ctx, SET, 4)
+        await bench.sync(ctx)
+        assert bench.shown(ctx) is None
+
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("target", [0, 2, 255])
 def test_move_to_itself_or_to_nowhere_does_nothing(target):
     bench = Bench(2, 64)
@@ -876,6 +903,7 @@ def test_random_commands_against_a_model(lpis, seed):
                     pending.add(lpi)
                 elif operation == CLEAR:
                     pending.discard(lpi)
+                    known.pop(lpi, None)
                 elif operation == INVALIDATE:
                     known[lpi] = table[lpi]
                 else:
