@@ -74,7 +74,7 @@ class SocConfig:
     pmus : int
         PMUs on one shared line, 0 to 64, 4 KiB each from 0x0B00_0000.
     ram_bytes : int
-        RAM at 0x4000_0000; a power of two from 4 KiB to 512 MiB.
+        RAM at 0x4000_0000; a power of two from 4 KiB to 512 MiB, or 0 for none.
     high_frames : bool
         Put the redistributors of CPU 1 and later above 4 GiB, from 0x40_0000_0000, and the ITS at
         0x41_0000_0000, so that the upper address word of a message matters.
@@ -117,7 +117,8 @@ class SocConfig:
         _check_flag("local_apics", self.local_apics)
         object.__setattr__(self, "endpoints", self._endpoint_tuple())
         _check_integer("pmus", self.pmus, 0, 64)
-        _check_integer("ram_bytes", self.ram_bytes, 4096, RAM_LIMIT, power_of_two=True)
+        if self.ram_bytes != 0 or isinstance(self.ram_bytes, bool):
+            _check_integer("ram_bytes", self.ram_bytes, 4096, RAM_LIMIT, power_of_two=True)
         _check_flag("high_frames", self.high_frames)
 
     def _endpoint_tuple(self) -> tuple[EndpointConfig, ...]:

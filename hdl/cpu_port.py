@@ -42,7 +42,8 @@ class CpuResponse(data.Struct):
 
 
 class CpuResponseSignature(wiring.Signature):
-    """An answer that cannot be held back: ``payload`` counts in the clock ``valid`` is high."""
+    """An answer that cannot be held back: it is new in the clock ``valid`` is high, and ``payload``
+    holds until the next one."""
 
     def __init__(self):
         super().__init__({"valid": Out(1), "payload": Out(CpuResponse)})
@@ -113,6 +114,8 @@ class CpuPort(wiring.Component):
         Whether there is a local APIC; without one its window goes to the bus as well.
     sysregs : bool
         Whether there are system registers; without them every access to one is refused.
+    held : bool
+        Whoever asks holds the operation until it is answered; it is not kept here, then.
 
     Members
     -------
@@ -123,8 +126,9 @@ class CpuPort(wiring.Component):
     sysreg : Out(SysregSignature())
     """
 
-    def __init__(self, unit: int, *, private: bool, sysregs: bool):
+    def __init__(self, unit: int, *, private: bool, sysregs: bool, held: bool = False):
         self._unit = unit
+        self._held = held
         self._private = private
         self._sysregs = sysregs
         super().__init__(
@@ -140,7 +144,7 @@ class CpuPort(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        op = Signal(CpuRequest)
+        op = self.link.request.payload if self._held else Signal(CpuRequest)
         answer = Signal(CpuResponse)
         answered = Signal()
         byte = op.address[:2]
@@ -159,6 +163,15 @@ class CpuPort(wiring.Component):
                 m.d.comb += [select.eq(0b1111), lanes.eq(op.data[:32])]
 
         is_store = op.operation == Operation.STORE
+        word = Signal(32)
+        found = Signal(32)
+        with m.If(~is_store), m.Switch(op.size):
+            with m.Case(0):
+                m.d.comb += found.eq(word.word_select(byte, 8))
+            with m.Case(1):
+                m.d.comb += found.eq(word.word_select(byte[1], 16))
+            with m.Default():
+                m.d.comb += found.eq(word)
         for port in (self.bus, self.private):
             m.d.comb += [
                 port.request.p.address.eq(Cat(Const(0, 2), op.address[2:ADDRESS_BITS])),
@@ -177,7 +190,8 @@ class CpuPort(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += self.link.request.ready.eq(1)
                 with m.If(self.link.request.valid):
-                    m.d.sync += op.eq(self.link.request.payload)
+                    if not self._held:
+                        m.d.sync += op.eq(self.link.request.payload)
                     m.next = "DECIDE"
 
             with m.State("DECIDE"):
@@ -201,20 +215,13 @@ class CpuPort(wiring.Component):
 
             for state, port in (("BUS", self.bus), ("PRIVATE", self.private)):
                 with m.State(state):
-                    m.d.comb += port.response.ready.eq(1)
+                    m.d.comb += [port.response.ready.eq(1), word.eq(port.response.p.data)]
                     with m.If(port.response.valid):
-                        shifted = port.response.p.data >> (byte << 3)
                         m.d.sync += [
                             answered.eq(1),
-                            answer.data.eq(shifted),
+                            answer.data.eq(found),
                             answer.error.eq(port.response.p.error),
                         ]
-                        with m.If(op.size == 0):
-                            m.d.sync += answer.data.eq(shifted[:8])
-                        with m.If(op.size == 1):
-                            m.d.sync += answer.data.eq(shifted[:16])
-                        with m.If(is_store):
-                            m.d.sync += answer.data.eq(0)
                         with m.If(port.response.p.error):
                             self._report(m, op)
                         m.next = "IDLE"

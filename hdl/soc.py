@@ -51,6 +51,14 @@ class GicKnobs(data.Struct):
 class Soc(wiring.Component):
     """The whole machine.
 
+    Parameters
+    ----------
+    config : SocConfig
+    external : bool
+        Whether there is the external initiator.
+    held_operations : bool
+        Whoever drives the CPU ports holds an operation until it is answered.
+
     Members
     -------
     cpu : array of In(CpuLink()), one per CPU
@@ -58,7 +66,7 @@ class Soc(wiring.Component):
         An initiator outside the chip, for debuggers and stray bus masters; it has no system
         registers.
     external_requester : In(Requester)
-        In whose name it asks.
+        In whose name it asks. These two only if there is one.
     wires : In(spis)
         Level of SPI 32 + i from outside, ORed with the machine's own devices. This and the next
         two with a GIC only.
@@ -75,20 +83,26 @@ class Soc(wiring.Component):
         One bit a channel: its ``valid``.
     probe : In(ProbeSignature(cpus))
     ram_written, ram_index : Out
-        See :class:`hdl.memory.Ram`.
+        With RAM only: see :class:`hdl.memory.Ram`.
     bad_messages : Out(16)
         With local APICs only: see :class:`hdl.apic.message_bus.ApicMessageBus`.
     """
 
-    def __init__(self, config: SocConfig | None = None):
+    def __init__(
+        self,
+        config: SocConfig | None = None,
+        *,
+        external: bool = True,
+        held_operations: bool = False,
+    ):
         self.config = config = SocConfig() if config is None else config
         cpus = range(config.cpus)
         apics = config.local_apics
-        self._ram = Ram(config.ram_bytes)
-        self._ports = [CpuPort(i, private=apics, sysregs=True) for i in cpus]
-        self._external = CpuPort(EXTERNAL_UNIT, private=False, sysregs=False)
+        self._ram = Ram(config.ram_bytes) if config.ram_bytes else None
+        self._ports = [CpuPort(i, private=apics, sysregs=True, held=held_operations) for i in cpus]
+        self._external = CpuPort(EXTERNAL_UNIT, private=False, sysregs=False) if external else None
         self._gic = self._make_gic() if config.gic else None
-        self._apics = [LocalApic(i) for i in cpus] if apics else []
+        self._apics = [LocalApic(i, held=held_operations) for i in cpus] if apics else []
         self._apic_bus = ApicMessageBus(config.cpus) if apics else None
         self._pci = PciHost(config.endpoints) if config.endpoints else None
         self._pmus = PmuBank(config.pmus, counters=PMU_COUNTERS) if config.pmus else None
@@ -96,16 +110,16 @@ class Soc(wiring.Component):
         channels = list(self._tap_channels())
         self.channels = tuple(name for name, _ in channels)
         self._taps = tuple(tap for _, tap in channels)
-        members = {
-            "cpu": In(CpuLink()).array(config.cpus),
-            "external": In(OperationLink()),
-            "external_requester": In(Requester),
+        members = {"cpu": In(CpuLink()).array(config.cpus)}
+        if self._external:
+            members |= {"external": In(OperationLink()), "external_requester": In(Requester)}
+        members |= {
             "tap": Out(TapSignature()).array(len(channels)),
             "tap_active": Out(len(channels)),
             "probe": In(ProbeSignature(config.cpus)),
-            "ram_written": Out(1),
-            "ram_index": Out(range(self._ram.words)),
         }
+        if self._ram:
+            members |= {"ram_written": Out(1), "ram_index": Out(range(self._ram.words))}
         if self._apic_bus:
             members["bad_messages"] = Out(16)
         if self._gic:
@@ -156,15 +170,18 @@ class Soc(wiring.Component):
                 yield f"gic_{name}", tap
         for i, port in enumerate(self._ports):
             yield f"port{i}", port.tap
-        yield "external", self._external.tap
+        if self._external:
+            yield "external", self._external.tap
 
     def elaborate(self, platform):
         m = Module()
         initiators = []
         targets = []
-        self._add_external(m, initiators)
+        if self._external:
+            self._add_external(m, initiators)
         self._add_cpus(m, initiators)
-        self._add_ram(m, targets)
+        if self._ram:
+            self._add_ram(m, targets)
         if self._gic:
             self._add_gic(m, initiators, targets)
         if self._apic_bus:

@@ -1,6 +1,6 @@
 """Local APIC: what an x86 CPU's interrupts wait in, and in what order it gets them."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -85,13 +85,26 @@ class Row(data.Union):
     word: 32
 
 
+IRR, ISR, TMR = 1, 2, 4
+WORD = IRR | ISR
+"""Parts of a row, as the memory's write enables count them."""
+
+
 def highest_bit(m, bits, name):
-    """Number of the highest bit set in ``bits``; 0 if there is none."""
+    """Number of the highest bit set in ``bits``, a power of two of them; 0 if there is none."""
     number = Signal(range(len(bits)), name=name)
-    for i in range(len(bits)):
-        with m.If(bits[i]):
-            m.d.comb += number.eq(i)
+    m.d.comb += number.eq(_highest(bits)[1])
     return number
+
+
+def _highest(bits):
+    """Whether any of ``bits`` is set, and the number of the highest."""
+    if len(bits) == 1:
+        return bits[0], Const(0, 0)
+    middle = len(bits) // 2
+    any_below, below = _highest(bits[:middle])
+    any_above, above = _highest(bits[middle:])
+    return any_above | any_below, Cat(Mux(any_above, above, below), any_above)
 
 
 class LocalApic(wiring.Component):
@@ -153,6 +166,9 @@ class LocalApic(wiring.Component):
     ----------
     index : int
         CPU number and APIC id, 0 to 254.
+    held : bool
+        Whoever is behind ``private`` holds a request until it is answered; it is not kept here,
+        then.
 
     Members
     -------
@@ -168,12 +184,13 @@ class LocalApic(wiring.Component):
         1: LINE of ``intr``, in the clock of the new level.
     """
 
-    def __init__(self, index: int):
+    def __init__(self, index: int, *, held: bool = False):
         if isinstance(index, bool) or not isinstance(index, int):
             raise TypeError(f"Local APIC index must be an integer, not {index!r}")
         if not 0 <= index <= 254:
             raise ValueError(f"Local APIC index must be between 0 and 254, not {index}")
         self._index = index
+        self._held = held
         super().__init__(
             {
                 "private": In(BusSignature()),
@@ -186,9 +203,11 @@ class LocalApic(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.rows = rows = memory.Memory(shape=Row, depth=2 * CLASSES, init=[])
+        m.submodules.rows = rows = memory.Memory(shape=Shape.cast(Row), depth=2 * CLASSES, init=[])
         self._read = rows.read_port()
-        self._write = rows.write_port()
+        self._write = rows.write_port(granularity=16)
+        self._old = Row(self._read.data)
+        self._new = Row(self._write.data)
 
         self._tpr = Signal(8)
         self._ldr = Signal(8)
@@ -246,7 +265,7 @@ class LocalApic(wiring.Component):
         )
         self._access_waits = Signal()
         self._access_done = Signal()
-        self._access_answer = Signal(32)
+        self._access_answer = Signal(32)  # zero from the choice until a read finds something
         owed = Signal()
         m.d.comb += [
             request.ready.eq(~owed),
@@ -254,15 +273,20 @@ class LocalApic(wiring.Component):
             response.p.data.eq(self._access_answer),
             response.p.error.eq(~access.whole),
         ]
-        with m.If(request.valid & request.ready):
-            m.d.sync += [
-                access.offset.eq(request.p.address[:12]),
-                access.write.eq(request.p.write),
-                access.data.eq(request.p.data),
-                access.whole.eq(request.p.select.all()),
-                self._access_waits.eq(1),
-                owed.eq(1),
-            ]
+        taken = request.valid & request.ready
+        asked = [
+            access.offset.eq(request.p.address[:12]),
+            access.write.eq(request.p.write),
+            access.data.eq(request.p.data),
+            access.whole.eq(request.p.select.all()),
+        ]
+        if self._held:
+            m.d.comb += asked
+        else:
+            with m.If(taken):
+                m.d.sync += asked
+        with m.If(taken):
+            m.d.sync += [self._access_waits.eq(1), owed.eq(1)]
         with m.If(response.valid & response.ready):
             m.d.sync += [owed.eq(0), self._access_done.eq(0)]
 
@@ -297,11 +321,21 @@ class LocalApic(wiring.Component):
         read, write = self._read, self._write
         message, access = self.link.message, self._access
         row = Signal(range(2 * CLASSES))
-        old = read.data.sets
-        new = write.data.sets
+        old = self._old.sets
+        new = self._new.sets
         vector = Signal(8)
         level = Signal()
         is_command = access.write & (access.offset == LapicRegister.ICR_LOW)
+
+        own_class = Signal(CLASSES)
+        request, withdraw, begin, end = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += own_class.eq(1 << row[:4])
+        for summary, rise, fall in (
+            (self._requested, request, withdraw),
+            (self._in_service, begin, end),
+        ):
+            risen = summary | (own_class & rise.replicate(CLASSES))
+            m.d.sync += summary.eq(risen & ~(own_class & fall.replicate(CLASSES)))
 
         bit = Signal(16)
         ending = Signal()
@@ -316,15 +350,21 @@ class LocalApic(wiring.Component):
                 m.d.comb += sixteen.eq(old.irr)
 
         # Reading and writing take turns, so it does not matter what a collision would read.
-        m.d.comb += [read.en.eq(0), write.addr.eq(row), new.eq(old)]
+        # Parts of a row that are not written may be anything.
+        m.d.comb += [
+            read.en.eq(0),
+            write.addr.eq(row),
+            self._new.word.eq(access.data),
+            new.tmr.eq(Mux(level, old.tmr | bit, old.tmr & ~bit)),
+        ]
         with m.FSM(name="engine"):
             with m.State("CLEAR"):
                 lvt = (row >= _storage_row(LapicRegister.LVT_TIMER)) & (
                     row <= _storage_row(LapicRegister.LVT_ERROR)
                 )
                 m.d.comb += [
-                    write.en.eq(1),
-                    write.data.as_value().eq(Mux(lvt, LVT_MASKED, 0)),
+                    write.en.eq(IRR | ISR | TMR),
+                    write.data.eq(Mux(lvt, LVT_MASKED, 0)),
                 ]
                 m.d.sync += row.eq(row + 1)
                 with m.If(row.all()):
@@ -355,8 +395,7 @@ class LocalApic(wiring.Component):
                 m.d.comb += [
                     bit.eq(1 << vector[:4]),
                     new.irr.eq(old.irr | bit),
-                    new.tmr.eq(Mux(level, old.tmr | bit, old.tmr & ~bit)),
-                    write.en.eq(1),
+                    write.en.eq(IRR | TMR),
                     *tap_event(
                         self.tap[0],
                         EventKind.PENDING_SET,
@@ -365,7 +404,7 @@ class LocalApic(wiring.Component):
                         data=(old.irr & bit).any(),
                     ),
                 ]
-                m.d.sync += self._requested.eq(self._requested | (1 << row[:4]))
+                m.d.comb += request.eq(1)
                 m.next = "CHOOSE"
 
             with m.State("ACKNOWLEDGE"):
@@ -373,11 +412,11 @@ class LocalApic(wiring.Component):
                     bit.eq(1 << found),
                     new.irr.eq(old.irr & ~bit),
                     new.isr.eq(old.isr | bit),
-                    write.en.eq(1),
+                    write.en.eq(IRR | ISR),
                 ]
                 with m.If(~new.irr.any()):
-                    m.d.sync += self._requested.eq(self._requested & ~(1 << row[:4]))
-                m.d.sync += self._in_service.eq(self._in_service | (1 << row[:4]))
+                    m.d.comb += withdraw.eq(1)
+                m.d.comb += begin.eq(1)
                 self._answer_acknowledge(m, Cat(found, row[:4]), spurious=0)
                 m.next = "CHOOSE"
 
@@ -385,13 +424,13 @@ class LocalApic(wiring.Component):
                 m.d.comb += [
                     ending.eq(1),
                     new.isr.eq(0),  # a class is never in service twice
-                    write.en.eq(1),
+                    write.en.eq(ISR),
                     *tap_event(
                         self.tap[0], EventKind.EOI, unit=self._index, id=Cat(found, row[:4])
                     ),
                 ]
-                m.d.sync += self._in_service.eq(self._in_service & ~(1 << row[:4]))
-                self._answer_access(m, 0)
+                m.d.comb += end.eq(1)
+                self._answer_access(m)
                 m.next = "CHOOSE"
 
             with m.State("FIRST ROW"):
@@ -414,6 +453,9 @@ class LocalApic(wiring.Component):
             with m.State("REGISTER"):
                 self._register(m)
                 m.next = "CHOOSE"
+
+        with m.If(arbiter.grant[2]):
+            m.d.sync += self._access_answer.eq(0)
 
     def _choose_message(self, m):
         message = self.link.message
@@ -438,14 +480,14 @@ class LocalApic(wiring.Component):
         with m.If(~access.whole | access.offset[:4].any()):
             with m.If(access.whole):
                 m.d.sync += self._errors.illegal_register.eq(1)
-            self._answer_access(m, 0)
+            self._answer_access(m)
         with m.Elif(access.write & (access.offset == LapicRegister.EOI)):
             m.d.comb += self._read.addr.eq(self._top_in_service)
             with m.If(self._in_service.any()):
                 m.next = "EOI"
             with m.Else():
                 m.d.comb += tap_event(self.tap[0], EventKind.EOI, unit=self._index)
-                self._answer_access(m, 0)
+                self._answer_access(m)
         with m.Elif(access.write & (access.offset == LapicRegister.ICR_LOW)):
             m.d.comb += self._read.addr.eq(_storage_row(LapicRegister.ICR_HIGH))
             m.next = "COMMAND"
@@ -464,23 +506,25 @@ class LocalApic(wiring.Component):
             self.tap[0], EventKind.ACKNOWLEDGE, unit=self._index, id=vector, data=spurious
         )
 
-    def _answer_access(self, m, value):
-        m.d.sync += [self._access_done.eq(1), self._access_answer.eq(value)]
+    def _answer_access(self, m, value=None):
+        """Answer a read with ``value``; a write, and what is given none, with zero."""
+        m.d.sync += self._access_done.eq(1)
+        if value is not None:
+            with m.If(~self._access.write):
+                m.d.sync += self._access_answer.eq(value)
 
     def _storage(self, m):
         """Read or write a register that only remembers."""
         access, write = self._access, self._write
         value = Signal(InterruptCommand)
-        m.d.comb += value.eq(self._read.data.word)
+        m.d.comb += value.eq(self._old.word)
         with m.If(access.offset == LapicRegister.ICR_LOW):
             m.d.comb += value.pending.eq(self._ipi_valid)
-        self._answer_access(m, Mux(access.write, 0, value.as_value()))
-        m.d.comb += [
-            write.data.word.eq(access.data),
-            write.en.eq(access.write & (access.offset != LapicRegister.TIMER_CURRENT)),
-        ]
+        self._answer_access(m, value)
+        with m.If(access.write & (access.offset != LapicRegister.TIMER_CURRENT)):
+            m.d.comb += write.en.eq(WORD)
         with m.If(access.offset == LapicRegister.ICR_HIGH):
-            m.d.comb += write.data.word[:24].eq(0)
+            m.d.comb += self._new.word[:24].eq(0)
 
     def _command(self, m):
         """Write ICR_LOW and send; the row that was read is ICR_HIGH's."""
@@ -489,10 +533,10 @@ class LocalApic(wiring.Component):
         m.d.comb += [
             command.eq(self._access.data & ICR_MASK),
             write.addr.eq(_storage_row(LapicRegister.ICR_LOW)),
-            write.data.word.eq(command),
-            write.en.eq(1),
+            self._new.word.eq(command),
+            write.en.eq(WORD),
         ]
-        self._answer_access(m, 0)
+        self._answer_access(m)
         carries_vector = (command.delivery == DeliveryMode.FIXED) | (
             command.delivery == DeliveryMode.LOWEST_PRIORITY
         )
@@ -510,7 +554,7 @@ class LocalApic(wiring.Component):
             m.d.sync += [
                 self._ipi_valid.eq(1),
                 self._ipi.command.eq(command),
-                self._ipi.destination.eq(self._read.data.word[24:]),
+                self._ipi.destination.eq(self._old.word[24:]),
             ]
 
     def _register(self, m):
@@ -544,7 +588,7 @@ class LocalApic(wiring.Component):
                 pass  # read as zero where they get here, and ignore writes
             with m.Default():
                 m.d.sync += self._errors.illegal_register.eq(1)
-        self._answer_access(m, Mux(access.write, 0, value))
+        self._answer_access(m, value)
 
     def _when_written(self, m, statements):
         with m.If(self._access.write):

@@ -15,6 +15,7 @@ from amaranth.lib import data, enum, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus import FairArbiter
+from ..lowest import lowest
 from ..registers.gicd import GicdRegister
 from ..registers.icc import PRIORITY_BITS
 from ..tap import EventKind, TapSignature, tap_event
@@ -127,15 +128,6 @@ def decode_array(m, offset, access, *, first: int, rows: int, routed: bool):
                 with m.If(offset[2]):
                     m.d.comb += access.register.eq(BankRegister.ROUTE_HIGH)
     return hit
-
-
-def _lowest(m, bits, name):
-    """Index of the lowest one of ``bits``; zero if there is none."""
-    index = Signal(range(max(len(bits), 2)), name=name)
-    for i in reversed(range(len(bits))):
-        with m.If(bits[i]):
-            m.d.comb += index.eq(i)
-    return index
 
 
 class InterruptBank(wiring.Component):
@@ -283,7 +275,8 @@ class InterruptBank(wiring.Component):
         self._signalable = Signal(ROW)
         self._new_priorities = Signal(data.ArrayLayout(PRIORITY_BITS, 4))
         self._new_route = Signal(Route)
-        self._reordered = Signal(ROW)  # interrupts whose priority or route this job changes
+        self._reprioritised = Signal(4)  # interrupts of the word whose priority this job changes
+        self._rerouted = Signal()
 
         slot = data.StructLayout({"bit": range(ROW), "row": row_shape, "priority": PRIORITY_BITS})
         self._found = Signal(cpus)
@@ -413,9 +406,7 @@ class InterruptBank(wiring.Component):
                 ]
                 for i in range(4):
                     changed = self._new_priorities[i] != self._priority_read.data[i]
-                    for j in range(ROW // 4):
-                        mine = request.index[:3] == j
-                        m.d.comb += self._reordered[4 * j + i].eq(changed & mine)
+                    m.d.comb += self._reprioritised[i].eq(changed)
             if self._routed:
                 with m.Case(BankRegister.ROUTE, BankRegister.ROUTE_HIGH):
                     route = self._route_read.data
@@ -423,7 +414,7 @@ class InterruptBank(wiring.Component):
                     m.d.comb += [
                         read.eq(Mux(high, route.aff3, Cat(route.aff0, route.aff1, route.aff2))),
                         self._route_write.en.eq(is_access),
-                        self._reordered.eq((self._new_route != route) << request.index[:5]),
+                        self._rerouted.eq(self._new_route != route),
                         self._new_route.eq(route),
                     ]
                     for name, lane, word in (
@@ -453,7 +444,8 @@ class InterruptBank(wiring.Component):
         work = Signal(ROW)
         offered = Signal()
         offered_bit = Signal(range(ROW))
-        work_bit = _lowest(m, work, "work_bit")
+        work_bit = Signal(range(ROW))
+        m.d.comb += work_bit.eq(lowest(work))
         deactivated_row = self.deactivate.p.index[5:]
 
         with m.If(self._leaving_clocks != 0):
@@ -472,7 +464,7 @@ class InterruptBank(wiring.Component):
                         with m.If(self._leaving[c]):
                             self._withdraw(m, c)
                 with m.Elif(any_acknowledged):
-                    cpu = _lowest(m, self._acknowledged, "acknowledged_cpu")
+                    cpu = lowest(self._acknowledged)
                     for c, best in enumerate(self._best):
                         with m.If(cpu == c):
                             self._start(m, Job.ACKNOWLEDGE, best.row)
@@ -541,8 +533,7 @@ class InterruptBank(wiring.Component):
             return Const(0, 1)
         behind = Signal(self._rows)
         m.d.comb += behind.eq(attention & ~((2 << self._visited) - 1))
-        first = _lowest(m, attention, "first_row")
-        return Mux(behind.any(), _lowest(m, behind, "first_row_behind"), first)
+        return Mux(behind.any(), lowest(behind), lowest(attention))
 
     def _row_of(self, m, access):
         row = Signal.like(self._row)
@@ -577,7 +568,7 @@ class InterruptBank(wiring.Component):
                 & (self._leaving[c] | (disabling & (self.withdraw_distance != 0)))
             )
             with m.If(self._found[c] & (best.row == self._row)):
-                with m.If(accessing & self._reordered.bit_select(bit, 1)):
+                with m.If(accessing & self._reorders(bit)):
                     m.d.comb += lost[c].eq(1)
                 with m.Elif(self._signalable.bit_select(bit, 1)):
                     m.d.sync += self._leaving[c].eq(0)
@@ -591,6 +582,12 @@ class InterruptBank(wiring.Component):
                 self._withdraw(m, c)
         with m.If(lost.any() | (self._job == Job.ACKNOWLEDGE)):
             m.d.sync += self._rescan.eq(self._rescan | self._signalable_rows | (1 << self._row))
+
+    def _reorders(self, bit):
+        """Whether the access under way changes priority or route of interrupt ``bit``."""
+        index = self._request.index
+        priority = self._reprioritised.bit_select(bit[:2], 1) & (index[:3] == bit[2:])
+        return priority | (self._rerouted & (index[:5] == bit))
 
     def _report(self, m, bit):
         intid = Cat(bit, (self._row + self._first_row)[:5])

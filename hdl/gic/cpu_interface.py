@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..cpu_port import CpuResponse, SysregSignature
+from ..lowest import lowest
 from ..registers.icc import (
     BPR1_MINIMUM,
     IDLE_PRIORITY,
@@ -18,7 +19,6 @@ from ..registers.sysreg import SystemRegister
 from ..tap import EventKind, LineKind, TapSignature, tap_event
 from .distributor import MAX_CPUS, check_count
 from .interfaces import (
-    FIRST_LPI,
     FIRST_SPI,
     INTID_BITS,
     NO_INTERRUPT,
@@ -59,10 +59,8 @@ class ActivePriorities(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.running.eq(IDLE_PRIORITY)
-        for i in reversed(range(32)):
-            with m.If(self.bits[i]):
-                m.d.comb += self.running.eq(i << (8 - PRIORITY_BITS))
+        most_urgent = Cat(Const(0, 8 - PRIORITY_BITS), lowest(self.bits))
+        m.d.comb += self.running.eq(Mux(self.bits.any(), most_urgent, IDLE_PRIORITY))
         with m.If(self.activate):
             level = self.priority[8 - PRIORITY_BITS :]
             m.d.sync += self.bits.eq(self.bits | (1 << level))
@@ -166,22 +164,26 @@ class CpuInterface(wiring.Component):
         self._eoi_mode = Signal()
         self._enabled = Signal()
 
-        best = self._best(m)
         pmr = Cat(Const(0, 8 - PRIORITY_BITS), self._pmr)
+
+        # Every comparison at once, so that none waits for which candidate is best.
+        passing = Cat(
+            candidate.valid
+            & self._enabled
+            & (candidate.priority < pmr)
+            & ((candidate.priority & group_mask(self._bpr)) < active.running)
+            for candidate in (self.private, self.spi, self.lpi)
+        )
+        best, chosen = self._best(m)
         group_priority = Signal(8)
-        signalled = Signal()
+        signalled = Signal(3)
         m.d.comb += [
             group_priority.eq(best.priority & group_mask(self._bpr)),
-            signalled.eq(
-                best.valid
-                & self._enabled
-                & (best.priority < pmr)
-                & (group_priority < active.running)
-            ),
+            signalled.eq(chosen & passing),
             active.priority.eq(group_priority),
         ]
         # Not for one clock more when the interrupt is acknowledged as soon as it appears.
-        m.d.sync += self.irq.eq(signalled & ~active.activate)
+        m.d.sync += self.irq.eq(signalled.any() & ~active.activate)
         was_irq = Signal()
         m.d.sync += was_irq.eq(self.irq)
         with m.If(self.irq != was_irq):
@@ -196,17 +198,23 @@ class CpuInterface(wiring.Component):
         return m
 
     def _best(self, m):
-        """The most urgent candidate; SGIs and PPIs have the lowest INTIDs, LPIs the highest."""
-        best, spi_or_private = Signal(Candidate), Signal(Candidate)
+        """The most urgent candidate, and which of the three it is, a bit each.
+
+        SGIs and PPIs have the lowest INTIDs, LPIs the highest.
+        """
 
         def better(low, high):
             return low.valid & (~high.valid | (low.priority <= high.priority))
 
+        best, chosen = Signal(Candidate), Signal(3)
+        private_before_spi = better(self.private, self.spi)
         m.d.comb += [
-            spi_or_private.eq(Mux(better(self.private, self.spi), self.private, self.spi)),
-            best.eq(Mux(better(spi_or_private, self.lpi), spi_or_private, self.lpi)),
+            chosen[0].eq(private_before_spi & better(self.private, self.lpi)),
+            chosen[1].eq(~private_before_spi & better(self.spi, self.lpi)),
+            chosen[2].eq(~chosen[:2].any()),
+            best.eq(Mux(chosen[0], self.private, Mux(chosen[1], self.spi, self.lpi))),
         ]
-        return best
+        return best, chosen
 
     def _access(self, m, active, best, signalled):
         register = Signal(6)
@@ -256,7 +264,7 @@ class CpuInterface(wiring.Component):
             control.a3v.eq(1),
         ]
         readable = {
-            SystemRegister.ICC_IAR1_EL1: Mux(signalled, best.intid, NO_INTERRUPT),
+            SystemRegister.ICC_IAR1_EL1: Mux(signalled.any(), best.intid, NO_INTERRUPT),
             SystemRegister.ICC_HPPIR1_EL1: Mux(
                 best.valid & self._enabled, best.intid, NO_INTERRUPT
             ),
@@ -272,17 +280,19 @@ class CpuInterface(wiring.Component):
             for number, content in readable.items():
                 with m.Case(number):
                     m.d.sync += [answer.data.eq(content), answer.error.eq(0)]
-        with m.If((register == SystemRegister.ICC_IAR1_EL1) & signalled):
-            m.d.comb += [
-                active.activate.eq(1),
-                *tap_event(self.taps[0], EventKind.ACKNOWLEDGE, unit=self._index, id=best.intid),
-            ]
-            for acknowledge, mine in (
-                (self.acknowledge_private, best.intid < FIRST_SPI),
-                (self.acknowledge_spi, (best.intid >= FIRST_SPI) & (best.intid < FIRST_LPI)),
-                (self.acknowledge_lpi, best.intid >= FIRST_LPI),
+        with m.If(register == SystemRegister.ICC_IAR1_EL1):
+            m.d.comb += active.activate.eq(signalled.any())
+            with m.If(signalled.any()):
+                m.d.comb += tap_event(
+                    self.taps[0], EventKind.ACKNOWLEDGE, unit=self._index, id=best.intid
+                )
+            for mine, source, acknowledge in zip(
+                signalled,
+                (self.private, self.spi, self.lpi),
+                (self.acknowledge_private, self.acknowledge_spi, self.acknowledge_lpi),
+                strict=True,
             ):
-                m.d.comb += [acknowledge.valid.eq(mine), acknowledge.intid.eq(best.intid)]
+                m.d.comb += [acknowledge.valid.eq(mine), acknowledge.intid.eq(source.intid)]
 
     def _write(self, m, register, value, active, answer):
         intid = value[:24]
@@ -369,7 +379,11 @@ class DeactivateSplit(wiring.Component):
         m = Module()
         intid = Mux(self.physical.valid, self.physical.p.intid, self.virtual.p.intid)
         valid = self.physical.valid | self.virtual.valid
-        private = intid < FIRST_SPI
+        private = Mux(
+            self.physical.valid,
+            self.physical.p.intid < FIRST_SPI,
+            self.virtual.p.intid < FIRST_SPI,
+        )
         ready = Mux(private, self.redistributor.ready, self.distributor.ready)
         m.d.comb += [
             self.redistributor.valid.eq(valid & private),

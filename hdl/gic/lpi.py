@@ -314,6 +314,10 @@ class LpiEngine(wiring.Component):
             """Whether ``intid`` is an LPI of this engine."""
             return (intid >= FIRST_LPI) & (intid < FIRST_LPI + self._lpis) & named(intid)
 
+        command_exists = Signal()
+        m.d.comb += command_exists.eq(
+            Mux(use_direct, exists(self.direct.command.p.intid), exists(self.its.command.p.intid))
+        )
         bits_intid = Signal(17)
         word_intid = Signal(17)
         m.d.comb += [
@@ -346,31 +350,38 @@ class LpiEngine(wiring.Component):
         quiet = Signal()
         m.d.comb += self.busy.eq(~quiet | s.moving)
 
-        # One access at a time: a property byte, or a word of the pending table.
-        pending_word = Signal()
+        # One access at a time: a property byte, or a word of the pending table. Its address is
+        # ready a clock before it is needed: LPI or word are chosen in the state before.
+        for_property = Signal()
         address = Signal(ADDRESS_BITS + 1)
+        pending_word = Signal()
+        fetch_address = Signal(ADDRESS_BITS)
         refused = Signal()
         m.d.comb += [
             address.eq(
                 Mux(
-                    pending_word,
-                    s.pending_base + FIRST_LPI // 8 + (s.word << 2),
+                    for_property,
                     s.property_base + s.job_lpi,
+                    s.pending_base + FIRST_LPI // 8 + (s.word << 2),
                 )
             ),
-            # The pending table ends where INTIDs do: beyond it is somebody else's memory.
-            refused.eq(
-                (pending_word & ~named(word_intid))
-                | address[ADDRESS_BITS]
-                | Cat(region.covers(address[:ADDRESS_BITS]) for region in self._forbidden).any()
-            ),
-            self.bus.request.p.address.eq(Cat(Const(0, 2), address[2:ADDRESS_BITS])),
+            self.bus.request.p.address.eq(Cat(Const(0, 2), fetch_address[2:])),
             self.bus.request.p.data.eq(s.bits),
             self.bus.request.p.select.eq(
                 Mux(pending_word & (s.word == words - 1), last_lanes, 0b1111)
             ),
             self.bus.request.p.requester.id.eq(self._index),
             self.bus.request.p.requester.kind.eq(RequesterKind.CONTROLLER),
+        ]
+        m.d.sync += [
+            pending_word.eq(~for_property),
+            fetch_address.eq(address),
+            # The pending table ends where INTIDs do: beyond it is somebody else's memory.
+            refused.eq(
+                (~for_property & ~named(word_intid))
+                | address[ADDRESS_BITS]
+                | Cat(region.covers(address[:ADDRESS_BITS]) for region in self._forbidden).any()
+            ),
         ]
 
         with m.FSM() as fsm:
@@ -451,21 +462,21 @@ class LpiEngine(wiring.Component):
                 with m.Elif(command_valid), m.Switch(command.operation):
                     with m.Case(LpiOperation.SET):
                         m.d.comb += command_ready.eq(1)
-                        with m.If(exists(command.intid)):
+                        with m.If(command_exists):
                             begin(Job.SET, lpi_of(command.intid))
                         with m.Else():
                             drop(command.intid)
                     with m.Case(LpiOperation.CLEAR):
                         m.d.comb += command_ready.eq(1)
-                        with m.If(exists(command.intid)):
+                        with m.If(command_exists):
                             begin(Job.CLEAR, lpi_of(command.intid))
                     with m.Case(LpiOperation.INVALIDATE):
                         m.d.comb += command_ready.eq(1)
-                        with m.If(exists(command.intid)):
+                        with m.If(command_exists):
                             begin(Job.REFRESH, lpi_of(command.intid))
                     with m.Case(LpiOperation.MOVE):
                         m.d.comb += command_ready.eq(~s.moving)
-                        with m.If(~s.moving & exists(command.intid) & reachable(command.target)):
+                        with m.If(~s.moving & command_exists & reachable(command.target)):
                             begin(Job.MOVE, lpi_of(command.intid), target=command.target)
                     with m.Case(LpiOperation.INVALIDATE_ALL, LpiOperation.MOVE_ALL):
                         moves = command.operation == LpiOperation.MOVE_ALL
@@ -496,9 +507,10 @@ class LpiEngine(wiring.Component):
 
             with m.State("FETCH_WAIT"):
                 m.d.comb += self.bus.response.ready.eq(1)
+                lane = fetch_address[:2]
                 with m.If(self.bus.response.valid):
                     m.d.sync += [
-                        s.property_byte.eq(self.bus.response.p.data.word_select(address[:2], 8)),
+                        s.property_byte.eq(self.bus.response.p.data.word_select(lane, 8)),
                         s.fetch_failed.eq(self.bus.response.p.error),
                     ]
                     m.next = "LEAF"
@@ -542,7 +554,6 @@ class LpiEngine(wiring.Component):
             with m.State("LOAD"):
                 m.d.comb += [
                     self.settling.eq(1),
-                    pending_word.eq(1),
                     self.bus.request.valid.eq(~refused),
                 ]
                 with m.If(refused):
@@ -584,7 +595,6 @@ class LpiEngine(wiring.Component):
             with m.State("STORE"):
                 m.d.comb += [
                     self.settling.eq(1),
-                    pending_word.eq(1),
                     self.bus.request.valid.eq(~refused),
                     self.bus.request.p.write.eq(1),
                 ]
@@ -605,6 +615,8 @@ class LpiEngine(wiring.Component):
                 with m.If(s.word == words - 1):
                     m.next = "OFF"
 
+        working = Cat(fsm.ongoing(state) for state in ("LEAF", "FETCH", "FETCH_WAIT"))
+        m.d.comb += for_property.eq(working.any())
         for state in ("LEAF", "FETCH", "FETCH_WAIT", "SEARCH", "SCAN"):
             with m.If(fsm.ongoing(state)):
                 m.d.comb += self.settling.eq(s.loading | ~live)
@@ -620,9 +632,7 @@ class LpiEngine(wiring.Component):
         intid = FIRST_LPI + s.job_lpi
         m.d.comb += [
             was.eq(tree.leaves[s.job_lpi[:3]]),
-            acked.eq(
-                Mux(s.acked_now, s.shown_lpi == s.job_lpi, s.owes_ack & (s.acked_lpi == s.job_lpi))
-            ),
+            acked.eq(s.owes_ack & (s.acked_lpi == s.job_lpi)),
             repeats.eq(s.repeat & (s.repeat_lpi == s.job_lpi)),
             pending.eq(Mux(acked, repeats, was.pending)),
             new.eq(was),
@@ -635,19 +645,22 @@ class LpiEngine(wiring.Component):
                 new.enable.eq(s.property_byte[0] & ~s.fetch_failed),
                 new.priority.eq(s.property_byte[8 - PRIORITY_BITS :]),
             ]
-        leaves = Signal()  # moves away
-        m.d.comb += leaves.eq(
-            (s.job == Job.MOVE)
-            & pending
-            & ~(self.keep_if_disabled & ~self.cpu_enabled.bit_select(s.job_target, 1))
-        )
+        departs = Signal()  # moves away, if it is pending
+        leaves = Signal()
+        m.d.comb += [
+            departs.eq(
+                (s.job == Job.MOVE)
+                & ~(self.keep_if_disabled & ~self.cpu_enabled.bit_select(s.job_target, 1))
+            ),
+            leaves.eq(departs & pending),
+        ]
         with m.Switch(s.job):
             with m.Case(Job.SET):
                 m.d.comb += new.pending.eq(1)
             with m.Case(Job.CLEAR):
                 m.d.comb += [new.pending.eq(0), new.known.eq(0)]
             with m.Case(Job.MOVE):
-                m.d.comb += new.pending.eq(pending & ~leaves)
+                m.d.comb += new.pending.eq(pending & ~departs)
                 with m.If(~new.pending):
                     m.d.comb += new.known.eq(0)
             with m.Default():
@@ -656,7 +669,8 @@ class LpiEngine(wiring.Component):
         wants_property = ((s.job == Job.SET) & ~was.known) | (s.job == Job.REFRESH)
         with m.If(wants_property & ~s.fetched):
             m.next = "FETCH"
-        with m.Elif(tree.ready):
+        # An acknowledge of this LPI in this clock is owed in the next: nothing here hangs on it.
+        with m.Elif(tree.ready & ~(s.acked_now & (s.shown_lpi == s.job_lpi))):
             m.d.comb += [
                 tree.store.eq(1),
                 self.arrival.ready.eq(s.job_origin == Origin.ARRIVAL),

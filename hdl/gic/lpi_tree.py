@@ -44,6 +44,11 @@ def level_rows(leaves: int) -> "list[int]":
     return rows
 
 
+def _key(summary):
+    """What a contest compares: invalid loses against every valid one, by the top bit."""
+    return Cat(summary.priority, ~summary.valid)
+
+
 class BestOfRow(wiring.Component):
     """Picks the most urgent valid entry of a row, the lowest index among equals. Combinational."""
 
@@ -53,11 +58,7 @@ class BestOfRow(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # An invalid entry loses against every valid one because its key has the top bit set.
-        field = [
-            (Cat(self.entries[i].priority, ~self.entries[i].valid), Const(i, 3))
-            for i in range(RADIX)
-        ]
+        field = [(_key(self.entries[i]), Const(i, 3)) for i in range(RADIX)]
         while len(field) > 1:
             winners = []
             for (key_a, index_a), (key_b, index_b) in zip(field[::2], field[1::2], strict=True):
@@ -96,7 +97,7 @@ class PriorityTree(wiring.Component):
     * ``wipe`` clears row ``row`` of the leaves and the same row of the levels above: after all
       rows were wiped the tree is empty.
 
-    Of ``store``, ``forget`` and ``wipe`` at most one is high in a clock.
+    Of ``store``, ``search``, ``forget`` and ``wipe`` at most one is high in a clock.
 
     Parameters
     ----------
@@ -144,6 +145,7 @@ class PriorityTree(wiring.Component):
         leaf_write = leaf_memory.write_port(granularity=1)
         upper_read = upper_memory.read_port()
         upper_write = upper_memory.write_port()
+        m.submodules.leaf_contest = leaf_contest = BestOfRow()
         m.submodules.contest = contest = BestOfRow()
 
         def upper_address(level, index):
@@ -152,28 +154,33 @@ class PriorityTree(wiring.Component):
 
         level = Signal(range(self.levels + 1))
         climber = Signal(range(self.rows * RADIX))
-        summary = Signal(Summary)
         upper = data.View(data.ArrayLayout(Summary, RADIX), upper_read.data)
         climbing = Signal()
-        at_leaf = Signal()
+        climbed = Signal(data.ArrayLayout(Summary, RADIX))  # with the summary that has come up
 
-        # The row the contest judges: leaves with the one that is being stored, or an upper row
-        # with the summary that is on its way up.
+        # Who changes does not take part in a contest. It is kept beside the best of the others, and
+        # the better of the two is the summary that is on its way up: so neither what changes nor
+        # the comparison with it lengthens a contest.
+        mine, others, summary = Signal(Summary), Signal(Summary), Signal(Summary)
+        m.d.comb += summary.eq(Mux(_key(mine) < _key(others), mine, others))
+
         place = Signal(range(RADIX))
         with m.Switch(level):
             for k in range(1, top + 1):
                 with m.Case(k):
                     m.d.comb += place.eq(climber >> 3 * k)
+
+        def enter(entry, valid, priority, changes):
+            absent = changes.replicate(PRIORITY_BITS)
+            m.d.comb += [entry.valid.eq(valid & ~changes), entry.priority.eq(priority | absent)]
+
         for i in range(RADIX):
-            with m.If(at_leaf):
-                leaf = Signal(Leaf, name=f"leaf_{i}")
-                m.d.comb += [
-                    leaf.eq(Mux(self.store & (self.index[:3] == i), self.leaf, leaf_read.data[i])),
-                    contest.entries[i].valid.eq(leaf.pending & leaf.enable),
-                    contest.entries[i].priority.eq(leaf.priority),
-                ]
-            with m.Else():
-                m.d.comb += contest.entries[i].eq(Mux(climbing & (place == i), summary, upper[i]))
+            leaf, row = leaf_read.data[i], upper[i]
+            changes = self.ready & (self.index[:3] == i)
+            enter(leaf_contest.entries[i], leaf.pending & leaf.enable, leaf.priority, changes)
+            changes = climbing & (place == i)
+            enter(contest.entries[i], row.valid, row.priority, changes)
+            m.d.comb += climbed[i].eq(Mux(changes, summary, row))
 
         m.d.comb += [
             self.leaves.eq(leaf_read.data),
@@ -181,7 +188,7 @@ class PriorityTree(wiring.Component):
             leaf_read.en.eq(self.fetch),
             leaf_write.addr.eq(self.row),
             upper_write.addr.eq(self.row),
-            upper_write.data.eq(contest.entries),
+            upper_write.data.eq(climbed),
         ]
         with m.If(self.store):
             m.d.comb += [
@@ -205,21 +212,25 @@ class PriorityTree(wiring.Component):
 
         with m.FSM():
             with m.State("READY"):
-                m.d.comb += [self.ready.eq(1), at_leaf.eq(1)]
-                with m.If(self.store):
-                    m.d.comb += [
-                        upper_read.addr.eq(upper_address(1, self.index)),
-                        upper_read.en.eq(1),
-                    ]
-                    m.d.sync += [level.eq(1), climber.eq(self.index), summary.eq(contest.best)]
-                    m.next = "CLIMB"
-                with m.Elif(self.search):
-                    m.d.comb += [
-                        upper_read.addr.eq(bases[-1]),
-                        upper_read.en.eq(1),
-                    ]
+                # What a store needs is made ready whether or not there is one: that is known late.
+                m.d.comb += [
+                    self.ready.eq(1),
+                    upper_read.addr.eq(upper_address(1, self.index)),
+                    upper_read.en.eq(1),
+                ]
+                m.d.sync += [
+                    level.eq(1),
+                    climber.eq(self.index),
+                    mine.valid.eq(self.leaf.pending & self.leaf.enable),
+                    mine.priority.eq(self.leaf.priority),
+                    others.eq(leaf_contest.best),
+                ]
+                with m.If(self.search):
+                    m.d.comb += upper_read.addr.eq(bases[-1])
                     m.d.sync += [level.eq(top), climber.eq(0)]
                     m.next = "DESCEND"
+                with m.If(self.store):
+                    m.next = "CLIMB"
 
             with m.State("CLIMB"):
                 m.d.comb += climbing.eq(1)
@@ -227,10 +238,10 @@ class PriorityTree(wiring.Component):
                 m.d.comb += changed.eq(
                     Array(upper[i].as_value() for i in range(RADIX))[place] != summary.as_value()
                 )
+                m.d.sync += [mine.eq(summary), others.eq(contest.best), level.eq(level + 1)]
                 m.next = "READY"
                 with m.If(changed):
                     m.d.comb += upper_write.en.eq(1)
-                    m.d.sync += [summary.eq(contest.best), level.eq(level + 1)]
                     with m.If(level != top):
                         m.d.comb += upper_read.en.eq(1)
                         m.next = "CLIMB"
@@ -260,11 +271,10 @@ class PriorityTree(wiring.Component):
 
             with m.State("LEAF"):
                 m.d.comb += [
-                    at_leaf.eq(1),
                     self.done.eq(1),
-                    self.found.eq(contest.best.valid),
-                    self.best.eq(contest.best.priority),
-                    self.index_found.eq(Cat(contest.index, climber)),
+                    self.found.eq(leaf_contest.best.valid),
+                    self.best.eq(leaf_contest.best.priority),
+                    self.index_found.eq(Cat(leaf_contest.index, climber)),
                 ]
                 m.next = "READY"
         return m

@@ -238,7 +238,14 @@ class Redistributor(wiring.Component):
         ]
         own = Signal(32)
         self._read(m, bank, offset, own)
-        kind = self._decode_command(m, request)
+        # What a write means to the engine is known when the request is taken.
+        arriving = self._decode_command(m, self.bus.request.payload)
+        kind = Signal.like(arriving)
+        m.d.comb += [
+            self.lpi.command.p.operation.eq(kind.operation),
+            self.lpi.command.p.intid.eq(request.data),
+            self.lpi.command.p.target.eq(self._index),
+        ]
 
         answer = Signal(32)
         m.d.comb += self.bus.response.p.data.eq(answer)
@@ -246,20 +253,20 @@ class Redistributor(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += self.bus.request.ready.eq(1)
                 with m.If(self.bus.request.valid):
-                    m.d.sync += request.eq(self.bus.request.payload)
+                    m.d.sync += [request.eq(self.bus.request.payload), kind.eq(arriving)]
                     m.next = "DECODE"
             with m.State("DECODE"):
                 m.d.sync += answer.eq(Mux(request.write, 0, own))
                 m.next = "ANSWER"
-                with m.If(offset[16] & in_array):
+                with m.If(kind.command):
+                    m.d.comb += self.lpi.command.valid.eq(1)
+                    with m.If(~self.lpi.command.ready):
+                        m.next = "DECODE"
+                with m.Elif(offset[16] & in_array):
                     m.d.comb += bank.access.valid.eq(1)
                     m.next = "DECODE"
                     with m.If(bank.access.ready):
                         m.next = "BANK"
-                with m.Elif(kind.command):
-                    m.d.comb += self.lpi.command.valid.eq(1)
-                    with m.If(~self.lpi.command.ready):
-                        m.next = "DECODE"
                 with m.Elif(kind.bad_message):
                     m.d.comb += tap_event(
                         self.taps[2],
@@ -316,7 +323,7 @@ class Redistributor(wiring.Component):
                     m.d.comb += own.eq(value)
 
     def _decode_command(self, m, request):
-        """Drives ``lpi.command``; the result says what sort of write this is, if any."""
+        """What sort of write this is, if any."""
         operations = {}
         if self._direct_lpi:
             operations |= {
@@ -328,13 +335,10 @@ class Redistributor(wiring.Component):
                 GicrRegister.INVLPIR: LpiOperation.INVALIDATE,
                 GicrRegister.INVALLR: LpiOperation.INVALIDATE_ALL,
             }
-        kind = Signal(data.StructLayout({"command": 1, "bad_message": 1}))
+        layout = {"command": 1, "bad_message": 1, "operation": LpiOperation}
+        kind = Signal(data.StructLayout(layout))
         number = request.data
         is_lpi = (number >= FIRST_LPI) & ~number[INTID_BITS:].any()
-        m.d.comb += [
-            self.lpi.command.p.intid.eq(number),
-            self.lpi.command.p.target.eq(self._index),
-        ]
         with m.Switch(request.address[:17]):
             for address, operation in operations.items():
                 named = operation is not LpiOperation.INVALIDATE_ALL
@@ -342,7 +346,7 @@ class Redistributor(wiring.Component):
                 with m.Case(address):
                     good = request.select.all() & (is_lpi if named else 1)
                     m.d.comb += [
-                        self.lpi.command.p.operation.eq(operation),
+                        kind.operation.eq(operation),
                         kind.command.eq(request.write & good),
                         kind.bad_message.eq(request.write & ~good & message),
                     ]

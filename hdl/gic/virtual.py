@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..cpu_port import CpuResponse, SysregSignature
+from ..lowest import lowest
 from ..registers.icc import BPR1_MINIMUM, PRIORITY_BITS, SPECIAL_INTIDS, IccCtlr
 from ..registers.ich import LIST_REGISTERS, IchHcr, IchLr, IchMisr, IchVmcr, IchVtr, ListState
 from ..registers.sysreg import SystemRegister
@@ -137,16 +138,14 @@ class VirtualInterface(wiring.Component):
         self._pending = Signal()
         self._signalled = Signal()
         self._group_priority = Signal(8)
-        ranks = []
+        field = []
         for i, entry in enumerate(self._entries):
             mine = (entry.state == ListState.PENDING) & entry.group
-            rank = Signal(PRIORITY_BITS + 1, name=f"rank_{i}")
-            m.d.comb += rank.eq(Cat(entry.priority, ~mine))
-            ranks.append(rank)
-        best_rank, best = ranks[0], Const(0, 2)
-        for i, rank in enumerate(ranks[1:], 1):
-            better = rank < best_rank
-            best_rank, best = Mux(better, rank, best_rank), Mux(better, i, best)
+            field.append(Cat(Const(i, 2), entry.priority, ~mine))
+        while len(field) > 1:
+            pairs = zip(field[::2], field[1::2], strict=True)
+            field = [Mux(second < first, second, first) for first, second in pairs]
+        best, best_rank = field[0][:2], field[0][2:]
         priority = Cat(Const(0, _LOW), best_rank[:PRIORITY_BITS])
         point = Mux(self._vmcr.vcbpr, self._vmcr.vbpr0 + 1, self._vmcr.vbpr1)
         m.d.comb += [
@@ -185,6 +184,8 @@ class VirtualInterface(wiring.Component):
 
     def _access(self, m):
         register, write, value = Signal(6), Signal(), Signal(64)
+        # Found when the request is taken: nothing but requests changes the entries.
+        found, index = Signal(), Signal(range(LIST_REGISTERS))
         answer = Signal(CpuResponse)
         request, response = self.sysreg.request, self.sysreg.response
         m.d.comb += [response.payload.eq(answer), self._active.value.eq(value)]
@@ -196,13 +197,14 @@ class VirtualInterface(wiring.Component):
                         register.eq(request.p.register),
                         write.eq(request.p.write),
                         value.eq(request.p.data),
+                        Cat(found, index).eq(Cat(*self._find_active(request.p.data[:24]))),
                     ]
                     m.next = "EXECUTE"
             with m.State("EXECUTE"):
                 m.next = "ANSWER"
                 m.d.sync += [answer.data.eq(0), answer.error.eq(1)]
                 with m.If(write):
-                    self._write(m, register, value, answer)
+                    self._write(m, register, value, (found, index), answer)
                 with m.Else():
                     self._read(m, register, answer)
             with m.State("ANSWER"):
@@ -278,11 +280,10 @@ class VirtualInterface(wiring.Component):
         ]
         return word
 
-    def _write(self, m, register, value, answer):
+    def _write(self, m, register, value, active, answer):
         vmcr = self._vmcr
         intid = value[:24]
         is_lpi = intid >= FIRST_LPI
-        active = self._find_active(m, intid)
         with m.Switch(register):
             with m.Case(SystemRegister.ICV_EOIR1_EL1):
                 m.d.sync += answer.error.eq(0)
@@ -348,24 +349,22 @@ class VirtualInterface(wiring.Component):
                         answer.error.eq(0),
                     ]
 
-    def _find_active(self, m, intid):
-        """The first active entry with that vINTID: whether there is one, which, and what it is."""
-        found = Signal()
-        index = Signal(range(LIST_REGISTERS))
-        for i in reversed(range(LIST_REGISTERS)):
-            entry = self._entries[i]
-            is_active = entry.state.as_value()[1]
-            with m.If(is_active & (entry.vintid == intid)):
-                m.d.comb += [found.eq(1), index.eq(i)]
-        return found, index, self._select(m, index, "ended_entry")
+    def _find_active(self, intid):
+        """Whether there is an active entry with that vINTID, and which is the first."""
+        matches = Cat(
+            entry.state.as_value()[1] & (entry.vintid == intid) for entry in self._entries
+        )
+        return matches.any(), lowest(matches)
 
     def _deactivate(self, m, intid, active, *, wanted):
         """Ends a virtual interrupt, and waits for the physical side if it has one.
 
         The result: nothing is left to wait for. Takes effect only in that clock.
         """
-        found, index, ended = active
-        physical = wanted & found & ended.hw & (ended.pintid < SPECIAL_INTIDS.start)
+        found, index = active
+        ended = self._select(m, index, "ended_entry")
+        linked = Cat(entry.hw & (entry.pintid < SPECIAL_INTIDS.start) for entry in self._entries)
+        physical = wanted & found & linked.bit_select(index, 1)
         m.d.comb += [self.deactivate.valid.eq(physical), self.deactivate.p.intid.eq(ended.pintid)]
         done = ~physical | self.deactivate.ready
         with m.If(~done):

@@ -96,7 +96,9 @@ class Downstream(wiring.Component):
         untaken = Signal(2)  # of these it has not been seen that the bridge took them
         undelivered = Signal(range(DEPTH + 1))
         complete = Signal(32)
-        m.d.comb += [response.p.data.eq(complete)]
+        nobody = Signal()  # answers: all ones
+        load = Signal()
+        m.d.comb += response.p.data.eq(complete)
 
         for i, access in enumerate(self.access):
             chosen = function == i
@@ -113,8 +115,8 @@ class Downstream(wiring.Component):
                     answer.eq(access.response.payload),
                 ]
 
-        def finish(value):
-            m.d.sync += complete.eq(Mux(asked.write, 0, value))
+        def finish():
+            m.d.comb += load.eq(~asked.write)
             m.next = "DELAY"
 
         with m.FSM():
@@ -124,6 +126,7 @@ class Downstream(wiring.Component):
                     asked.eq(request.payload),
                     function.eq(lowest),
                     undelivered.eq(0),
+                    complete.eq(0),
                     timer.eq(self.completion_latency),
                 ]
                 if not self._configuration:
@@ -132,14 +135,15 @@ class Downstream(wiring.Component):
                 with m.If(request.valid):
                     m.next = "ASK"
                     with m.If(~self.hit.any()):
-                        m.d.sync += complete.eq(Mux(request.p.write, 0, ALL_ONES))
+                        m.d.comb += [nobody.eq(1), load.eq(~request.p.write)]
                         m.next = "DELAY"
             with m.State("ASK"):
                 for i, access in enumerate(self.access):
                     m.d.comb += access.request.valid.eq((function == i) & ~gone)
                 with m.If(gone):
                     self._report_read(m, asked, function, ALL_ONES)
-                    finish(ALL_ONES)
+                    m.d.comb += nobody.eq(1)
+                    finish()
                 with m.Elif(ready):
                     self._report_write(m, asked, function)
                     m.next = "ANSWER"
@@ -149,7 +153,8 @@ class Downstream(wiring.Component):
                 value = Mux(gone, ALL_ONES, answer)
                 with m.If(gone | answered):
                     self._report_read(m, asked, function, value)
-                    finish(value)
+                    m.d.comb += nobody.eq(gone)
+                    finish()
                     m.d.sync += untaken.eq(offered)
                     with m.If(self.push_posted & ~asked.write):
                         m.next = "PUSH"
@@ -171,6 +176,9 @@ class Downstream(wiring.Component):
                 m.d.comb += response.valid.eq(1)
                 with m.If(response.ready):
                     m.next = "IDLE"
+
+        with m.If(load):
+            m.d.sync += complete.eq(answer | nobody.replicate(32))
         return m
 
     def _report_write(self, m, asked, function):

@@ -51,6 +51,9 @@ class EndpointConfig:
         32 or 64: the width of the base address register.
     device_id : int
         Device id in configuration space, 16 bits.
+    basic : bool
+        Without what an interrupt does not need: no event generator and no data before a message
+        (their registers read as zero and ignore writes), no quirks, and so no MSI-X.
     """
 
     msi: str = "64"
@@ -61,6 +64,7 @@ class EndpointConfig:
     pin: str = "A"
     bar_bits: int = 32
     device_id: int = pci.DEVICE_ID
+    basic: bool = False
 
     def __post_init__(self):
         def check(name, accepted, kind, said):
@@ -78,6 +82,12 @@ class EndpointConfig:
         check("pin", tuple(PINS), str, '"A", "B", "C" or "D"')
         check("bar_bits", (32, 64), int, "32 or 64")
         check("device_id", range(1 << 16), int, "an integer from 0 to 65535")
+        check("basic", (False, True), bool, "True or False")
+        if self.basic and self.msix_vectors:
+            raise ValueError(
+                f"EndpointConfig.basic excludes MSI-X: set msix_vectors to 0, not "
+                f"{self.msix_vectors!r}"
+            )
         if self.msi == "none" and (self.maskable or self.msi_vectors != 1):
             raise ValueError(
                 'EndpointConfig.maskable and msi_vectors need MSI: set msi to "32" or "64", '
@@ -191,8 +201,8 @@ class Endpoint(wiring.Component):
             device_id=config.device_id,
             capabilities=len(config.capabilities),
         )
-        m.submodules.device = device = EventDevice(vectors=config.vectors)
-        m.submodules.messenger = messenger = Messenger(vectors=config.vectors)
+        m.submodules.device = device = EventDevice(vectors=config.vectors, basic=config.basic)
+        m.submodules.messenger = messenger = Messenger(vectors=config.vectors, basic=config.basic)
         m.submodules.pin = pin = IntxPin()
         wiring.connect(m, wiring.flipped(self.config_access), space.config)
         m.d.comb += self.bar.eq(space.bar)
@@ -201,7 +211,8 @@ class Endpoint(wiring.Component):
         self._keep_messages(m, messenger, keepers)
         self._split_bar(m, device, keepers.get("msix"))
 
-        wiring.connect(m, wiring.flipped(self.quirks), messenger.quirks)
+        if not config.basic:
+            wiring.connect(m, wiring.flipped(self.quirks), messenger.quirks)
         m.d.comb += [
             device.stimulus.eq(self.stimulus.event & here),
             device.stimulus_vector.eq(self.stimulus.vector),
@@ -218,7 +229,7 @@ class Endpoint(wiring.Component):
             pin.cause.eq(device.cause),
             pin.signal.eq(messenger.signal),
             pin.message_enable.eq(messenger.message_enable),
-            pin.suppress.eq(self.quirks.drop_when_disabled),
+            pin.suppress.eq(self.quirks.drop_when_disabled & (not config.basic)),
             pin.disable.eq(space.intx_disable),
             space.interrupt_status.eq(pin.status),
         ]
@@ -281,6 +292,8 @@ class Endpoint(wiring.Component):
             # whoever was asked replies, even if it has been disabled since
             with m.If(keeper.reply_valid):
                 m.d.comb += [asker.reply_valid.eq(1), asker.reply.eq(keeper.reply)]
+            if self.config.basic:  # the only one, and it holds
+                m.d.comb += asker.reply.eq(keeper.reply)
         m.d.comb += messenger.message_enable.eq(
             Cat(keeper.enable for keeper in keepers.values()).any()
         )

@@ -32,6 +32,8 @@ class EventDevice(wiring.Component):
     ----------
     vectors : int
         1 to 64.
+    basic : bool
+        Neither generator nor data writes: their registers read as zero and ignore writes.
 
     Members
     -------
@@ -49,8 +51,9 @@ class EventDevice(wiring.Component):
         For the status register: an interrupt has not been sent yet.
     """
 
-    def __init__(self, *, vectors: int):
+    def __init__(self, *, vectors: int, basic: bool = False):
         self._vectors = vectors
+        self._basic = basic
         super().__init__(
             {
                 "registers": In(AccessSignature(12)),
@@ -68,31 +71,35 @@ class EventDevice(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.generator = generator = EventGenerator(vectors=self._vectors)
-
         acknowledged = Signal(32)
         triggered = Signal()
         triggered_vector = Signal(VECTOR_BITS)
         chosen = Signal(VECTOR_BITS)
+        generated, running = Signal(), Signal()
         m.d.comb += [
-            self.event.eq(self.stimulus | triggered | generator.want),
+            self.event.eq(self.stimulus | triggered | generated),
             self.vector.eq(Mux(chosen < self._vectors, chosen, 0)),
             self.cause.eq(self.count != acknowledged),
         ]
+        generator = None
+        if not self._basic:
+            m.submodules.generator = generator = EventGenerator(vectors=self._vectors)
+            m.d.comb += [generated.eq(generator.want), running.eq(generator.running)]
         with m.If(self.stimulus):
             m.d.comb += chosen.eq(self.stimulus_vector)
         with m.Elif(triggered):
             m.d.comb += chosen.eq(triggered_vector)
             m.d.sync += triggered.eq(0)
-        with m.Else():
-            m.d.comb += [chosen.eq(generator.vector), generator.grant.eq(1)]
+        if generator:
+            with m.Else():
+                m.d.comb += [chosen.eq(generator.vector), generator.grant.eq(1)]
         with m.If(self.event):
             m.d.sync += self.count.eq(self.count + 1)
 
-        self._registers(m, generator, acknowledged, triggered, triggered_vector)
+        self._registers(m, generator, running, acknowledged, triggered, triggered_vector)
         return m
 
-    def _registers(self, m, generator, acknowledged, triggered, triggered_vector):
+    def _registers(self, m, generator, running, acknowledged, triggered, triggered_vector):
         request, response = self.registers.request, self.registers.response
         owed = Signal()
         value = Signal(32)
@@ -105,7 +112,6 @@ class EventDevice(wiring.Component):
 
         data = request.p.data
         write = Mux(taken & request.p.write, request.p.select, 0)
-        m.d.comb += [generator.registers.data.eq(data)]
 
         def writable(register):
             bits = lanes(write)[: len(register)]
@@ -120,25 +126,27 @@ class EventDevice(wiring.Component):
                 m.d.comb += value.eq(acknowledged)
                 m.d.sync += writable(acknowledged)
             with m.Case(Device.STATUS):
-                m.d.comb += value.eq(Cat(self.cause, self.waiting, generator.running))
-            with m.Case(Device.DMA_ADDRESS_LO):
-                m.d.comb += value.eq(self.dma_address[:32])
-                new = merge(self.dma_address[:32], data, write)
-                m.d.sync += self.dma_address[2:32].eq(new[2:])
-            with m.Case(Device.DMA_ADDRESS_HI):
-                m.d.comb += value.eq(self.dma_address[32:])
-                m.d.sync += writable(self.dma_address[32:])
-            with m.Case(Device.DMA_CONTROL):
-                m.d.comb += value.eq(self.dma_enable)
-                m.d.sync += writable(self.dma_enable)
+                m.d.comb += value.eq(Cat(self.cause, self.waiting, running))
             with m.Case(Device.TRIGGER), m.If(write.any()):
                 m.d.sync += [triggered.eq(1), triggered_vector.eq(data)]
-            with m.Case(*GENERATOR_REGISTERS):
-                m.d.comb += [
-                    generator.registers.index.eq(request.p.address[2:4]),
-                    generator.registers.select.eq(write),
-                    value.eq(generator.registers.value),
-                ]
+            if generator:
+                with m.Case(Device.DMA_ADDRESS_LO):
+                    m.d.comb += value.eq(self.dma_address[:32])
+                    new = merge(self.dma_address[:32], data, write)
+                    m.d.sync += self.dma_address[2:32].eq(new[2:])
+                with m.Case(Device.DMA_ADDRESS_HI):
+                    m.d.comb += value.eq(self.dma_address[32:])
+                    m.d.sync += writable(self.dma_address[32:])
+                with m.Case(Device.DMA_CONTROL):
+                    m.d.comb += value.eq(self.dma_enable)
+                    m.d.sync += writable(self.dma_enable)
+                with m.Case(*GENERATOR_REGISTERS):
+                    m.d.comb += [
+                        generator.registers.data.eq(data),
+                        generator.registers.index.eq(request.p.address[2:4]),
+                        generator.registers.select.eq(write),
+                        value.eq(generator.registers.value),
+                    ]
 
 
 class EventGenerator(wiring.Component):

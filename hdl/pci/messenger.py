@@ -33,6 +33,13 @@ class Messenger(wiring.Component):
       it data and message are dropped, or wait (``hold_when_no_master``): masks and registers are
       then looked at when it is back.
 
+    Parameters
+    ----------
+    vectors : int
+    basic : bool
+        No data is written and there are no quirks; what that needs is not built. The keeper's
+        reply must then hold until the next request.
+
     Members
     -------
     event, vector : In
@@ -54,8 +61,9 @@ class Messenger(wiring.Component):
         for each interrupt.
     """
 
-    def __init__(self, *, vectors: int):
+    def __init__(self, *, vectors: int, basic: bool = False):
         self._vectors = vectors
+        self._basic = basic
         super().__init__(
             {
                 "event": In(1),
@@ -95,9 +103,17 @@ class Messenger(wiring.Component):
         m.d.comb += [
             self.waiting.eq(events.any() | ~idle),
             self.subject.eq(Mux(idle, following, current)),
-            self.posted.payload.eq(write),
             request.p.vector.eq(current),
         ]
+
+        if self._basic:
+            m.d.comb += [
+                self.posted.p.address.eq(reply.message.address),
+                self.posted.p.data.eq(reply.message.data),
+                self.posted.p.interrupt.eq(1),
+            ]
+        else:
+            m.d.comb += self.posted.payload.eq(write)
 
         def block():
             with m.If(~reported):
@@ -120,47 +136,18 @@ class Messenger(wiring.Component):
                 with m.Elif(events.any()):
                     m.d.sync += current.eq(following)
                     m.next = "WAIT"
-                    with m.If(self.quirks.latch_at_event & self.message_enable):
-                        m.next = "PEEK"
+                    if not self._basic:
+                        with m.If(self.quirks.latch_at_event & self.message_enable):
+                            m.next = "PEEK"
 
-            with m.State("PEEK"):
-                with m.If(~self.message_enable):
-                    m.next = "WAIT"  # nobody is left to be asked
-                with m.Else():
-                    m.d.comb += [request.valid.eq(1), request.p.peek.eq(1)]
-                    with m.If(request.ready):
-                        m.next = "LATCH"
-            with m.State("LATCH"), m.If(self.messages.reply_valid):
-                m.d.sync += [latched.eq(reply.send), message.eq(reply.message)]
-                m.next = "WAIT"
-
-            with m.State("WAIT"):
-                m.d.sync += timer.eq(timer - 1)
-                with m.If(timer == 0):
-                    m.d.sync += [
-                        events.bit_select(current, 1).eq(0),
-                        write.address.eq(self.dma_address),
-                        write.data.eq(self.count),
-                        write.interrupt.eq(0),
-                    ]
-                    with m.If(self.dma_enable):
-                        m.next = "DATA"
-                    with m.Else():
-                        m.d.comb += self.signal.eq(1)
-                        m.next = "ASK"
-            with m.State("DATA"):
-                with m.If(self.master):
-                    m.next = "SEND_DATA"
-                with m.Elif(hold):
-                    block()
-                with m.Else():
+            if self._basic:
+                with m.State("WAIT"):
+                    m.d.sync += events.bit_select(current, 1).eq(0)
                     m.d.comb += self.signal.eq(1)
                     m.next = "ASK"
-            with m.State("SEND_DATA"):
-                m.d.comb += self.posted.valid.eq(1)
-                with m.If(self.posted.ready):
-                    m.d.comb += self.signal.eq(1)
-                    m.next = "ASK"
+            else:
+                self._latch(m, latched, message)
+                self._wait(m, events, current, timer, write, block)
 
             with m.State("ASK"):
                 with m.If(~self.message_enable):
@@ -199,6 +186,50 @@ class Messenger(wiring.Component):
         with m.If(self.event):
             m.d.sync += events.bit_select(self.vector, 1).eq(1)
         return m
+
+    def _latch(self, m, latched, message):
+        """The quirk that fixes a message when its event happens."""
+        request, reply = self.messages.request, self.messages.reply
+        with m.State("PEEK"):
+            with m.If(~self.message_enable):
+                m.next = "WAIT"  # nobody is left to be asked
+            with m.Else():
+                m.d.comb += [request.valid.eq(1), request.p.peek.eq(1)]
+                with m.If(request.ready):
+                    m.next = "LATCH"
+        with m.State("LATCH"), m.If(self.messages.reply_valid):
+            m.d.sync += [latched.eq(reply.send), message.eq(reply.message)]
+            m.next = "WAIT"
+
+    def _wait(self, m, events, current, timer, write, block):
+        """Moderation, and the data that go before a message."""
+        with m.State("WAIT"):
+            m.d.sync += timer.eq(timer - 1)
+            with m.If(timer == 0):
+                m.d.sync += [
+                    events.bit_select(current, 1).eq(0),
+                    write.address.eq(self.dma_address),
+                    write.data.eq(self.count),
+                    write.interrupt.eq(0),
+                ]
+                with m.If(self.dma_enable):
+                    m.next = "DATA"
+                with m.Else():
+                    m.d.comb += self.signal.eq(1)
+                    m.next = "ASK"
+        with m.State("DATA"):
+            with m.If(self.master):
+                m.next = "SEND_DATA"
+            with m.Elif(self.quirks.hold_when_no_master):
+                block()
+            with m.Else():
+                m.d.comb += self.signal.eq(1)
+                m.next = "ASK"
+        with m.State("SEND_DATA"):
+            m.d.comb += self.posted.valid.eq(1)
+            with m.If(self.posted.ready):
+                m.d.comb += self.signal.eq(1)
+                m.next = "ASK"
 
     def _choose(self, m, events, last, following):
         """The lowest waiting vector above the last one served, or else the lowest of all."""

@@ -18,7 +18,8 @@ class MsiCapability(wiring.Component):
 
     * A register write takes effect in the clock after its access, lane by lane. A request sees
       the registers of the clock in which it is taken: a write in that clock comes too late for
-      it. Its reply follows in the next clock; requests are always taken.
+      it. Its reply follows in the next clock, and its message holds until the next request.
+      Requests are always taken.
     * Message of vector ``n``: the low log2(enabled) bits of the data register are replaced by
       ``n``, the upper 16 bits are zero. A function that has more vectors than software enabled
       folds them: ``n`` modulo the enabled number.

@@ -79,7 +79,7 @@ class Upstream(wiring.Component):
         count = len(self._pins)
         entry = data.StructLayout(
             {
-                "address": 64,
+                "word": 62,  # the address but for its two low bits
                 "data": 32,
                 "function": range(count),
                 "is_intx": 1,
@@ -87,10 +87,11 @@ class Upstream(wiring.Component):
             }
         )
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=entry.size, depth=DEPTH)
-        clock = Signal(CLOCK_BITS)
-        m.d.sync += clock.eq(clock + 1)
-
+        clock = Signal(CLOCK_BITS)  # only what waits has a use for it
         accepted = Signal(count)
+        with m.If(accepted.any() | queue.level.any()):
+            m.d.sync += clock.eq(clock + 1)
+
         self._take(m, queue, entry, clock, accepted)
         self._deliver(m, queue, entry(queue.r_data), clock)
         for i, pending in enumerate(self.pending):
@@ -119,7 +120,7 @@ class Upstream(wiring.Component):
                 m.d.comb += [
                     new.function.eq(i),
                     new.is_intx.eq(changed),
-                    new.address.eq(posted.p.address),
+                    new.word.eq(posted.p.address[2:]),
                     new.data.eq(Mux(changed, intx, posted.p.data)),
                     posted.ready.eq(~changed),
                 ]
@@ -128,25 +129,26 @@ class Upstream(wiring.Component):
 
     def _deliver(self, m, queue, head, clock):
         request, response = self.bus.request, self.bus.response
+        address = Cat(Const(0, 2), head.word)
         # `due` lies ahead of the clock by less than half of the clock's range, or behind it
-        ahead = Signal(CLOCK_BITS)
-        m.d.comb += ahead.eq(head.due - clock)
-        due = queue.r_rdy & (ahead[-1] | (ahead == 0))
-        astray = head.address[ADDRESS_BITS:].any()
+        ahead = Signal(CLOCK_BITS)  # less one: then the sign says whether it is due
+        m.d.comb += ahead.eq(head.due + ~clock)
+        due = queue.r_rdy & ahead[-1]
+        astray = address[ADDRESS_BITS:].any()
         for base, size in ((pci.ECAM_BASE, pci.ECAM_SIZE), (pci.MMIO_BASE, pci.MMIO_SIZE)):
             low = size.bit_length() - 1
-            astray |= head.address[low:] == base >> low
+            astray |= address[low:] == base >> low
         identity = Signal(16)
         m.d.comb += [
             identity.eq(Array(pci.requester_id(i) for i in range(len(self._pins)))[head.function]),
-            request.p.address.eq(head.address),
+            request.p.address.eq(address),
             request.p.write.eq(1),
             request.p.data.eq(head.data),
             request.p.select.eq(0b1111),
             request.p.requester.kind.eq(RequesterKind.DEVICE),
             request.p.requester.id.eq(identity),
         ]
-        fields = {"address": head.address, "data": head.data, "id": identity}
+        fields = {"address": address, "data": head.data, "id": identity}
 
         def done():
             m.d.comb += [queue.r_en.eq(1), self.delivered.eq(1 << head.function)]
@@ -180,7 +182,7 @@ class Upstream(wiring.Component):
                             self.tap,
                             EventKind.BUS_ERROR,
                             unit=Cat(head.function, Const(0, 7 - len(head.function)), Const(1, 1)),
-                            address=head.address,
+                            address=address,
                             data=1,
                         )
                     m.next = "WAIT"
