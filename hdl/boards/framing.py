@@ -6,7 +6,7 @@ the first byte, low byte first. Both directions are the same.
 
 from contextlib import contextmanager
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import crc, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,7 +33,10 @@ class Refusal(enum.Enum, shape=8):
 
 
 class FrameReceiver(wiring.Component):
-    """Bytes to frames. Nothing of a frame is shown before its CRC was found right.
+    """Bytes to frames. A frame counts when its CRC was found right, and not before.
+
+    Its payload is kept by whoever wants it: ``byte`` belongs to it in the clocks in which
+    ``keep`` is high.
 
     Parameters
     ----------
@@ -46,8 +49,13 @@ class FrameReceiver(wiring.Component):
     -------
     byte, valid, bad : In
         As :class:`hdl.boards.uart.UartReceiver` gives them.
-    kind, length, payload : Out
-        The frame, first byte lowest, from ``done`` until the next frame begins.
+    busy : In(1)
+        Whoever keeps payloads is not ready for another one.
+    kind, length : Out
+        The frame, from ``done`` until the next one begins.
+    keep : Out(1)
+    kept : Out(1)
+        The payload was to be kept: it began when ``busy`` was low.
     done : Out(1)
         A strobe: there is a frame.
     refused : Out(1)
@@ -62,9 +70,11 @@ class FrameReceiver(wiring.Component):
                 "byte": In(8),
                 "valid": In(1),
                 "bad": In(1),
+                "busy": In(1),
                 "kind": Out(8),
-                "length": Out(8),
-                "payload": Out(8 * capacity),
+                "length": Out(range(capacity + 1)),
+                "keep": Out(1),
+                "kept": Out(1),
                 "done": Out(1),
                 "refused": Out(1),
                 "refusal": Out(Refusal),
@@ -74,9 +84,8 @@ class FrameReceiver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.crc = check = CRC16.create()
-        position = Signal(8)
+        left = Signal.like(self.length)
         silence = Signal(range(self._patience + 1))
-        low = Signal(8)
 
         m.d.comb += check.data.eq(self.byte)
         m.d.sync += [self.done.eq(0), self.refused.eq(0), silence.eq(silence + 1)]
@@ -105,7 +114,11 @@ class FrameReceiver(wiring.Component):
 
             with state("LENGTH"):
                 m.d.comb += check.valid.eq(1)
-                m.d.sync += [self.length.eq(self.byte), position.eq(0)]
+                m.d.sync += [
+                    self.length.eq(self.byte),
+                    left.eq(self.byte),
+                    self.kept.eq(~self.busy),
+                ]
                 m.next = "KIND"
                 with m.If(self.byte > self._capacity):
                     refuse(Refusal.LENGTH)
@@ -119,21 +132,22 @@ class FrameReceiver(wiring.Component):
 
             with state("PAYLOAD"):
                 m.d.comb += check.valid.eq(1)
-                m.d.sync += position.eq(position + 1)
-                with m.Switch(position):
-                    for i in range(self._capacity):
-                        with m.Case(i):
-                            m.d.sync += self.payload.word_select(i, 8).eq(self.byte)
-                with m.If(position == self.length - 1):
+                m.d.sync += left.eq(left - 1)
+                m.d.comb += self.keep.eq(self.kept)
+                with m.If(left == 1):
                     m.next = "CRC_LOW"
 
             with state("CRC_LOW"):
-                m.d.sync += low.eq(self.byte)
+                m.d.comb += check.valid.eq(1)
                 m.next = "CRC_HIGH"
 
             with state("CRC_HIGH"):
+                m.d.comb += check.valid.eq(1)
+                m.next = "CHECK"
+
+            with m.State("CHECK"):
                 m.next = "SYNC"
-                with m.If(Cat(low, self.byte) == check.crc):
+                with m.If(check.match_detected):
                     m.d.sync += self.done.eq(1)
                 with m.Else():
                     refuse(Refusal.CRC)
@@ -141,7 +155,7 @@ class FrameReceiver(wiring.Component):
 
 
 class FrameTransmitter(wiring.Component):
-    """Frames to bytes.
+    """Frames to bytes, straight from where they are.
 
     Parameters
     ----------
@@ -150,22 +164,32 @@ class FrameTransmitter(wiring.Component):
 
     Members
     -------
-    kind, length, payload : In
-        The frame, first byte lowest; taken in the clock ``valid`` and ``ready`` are high.
+    kind, length : In
+        Of the frame; they hold while ``valid``.
+    begun : Out(1)
+        A strobe: a frame begins; ``byte`` is looked at later.
+    byte : In(8), next : Out(1)
+        A byte of the payload. In the clock ``next`` is high it leaves, and the next one follows.
     valid : In(1)
+        There is a frame; it holds until ``ready``.
     ready : Out(1)
+        The last byte of the frame leaves in this clock.
+    idle : Out(1)
+        Nothing of a frame has left yet.
     bytes : Out(stream.Signature(8))
     """
 
     def __init__(self, capacity: int):
-        self._capacity = capacity
         super().__init__(
             {
                 "kind": In(8),
-                "length": In(8),
-                "payload": In(8 * capacity),
+                "length": In(range(capacity + 1)),
+                "begun": Out(1),
+                "byte": In(8),
+                "next": Out(1),
                 "valid": In(1),
                 "ready": Out(1),
+                "idle": Out(1),
                 "bytes": Out(stream.Signature(8)),
             }
         )
@@ -173,51 +197,51 @@ class FrameTransmitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.crc = check = CRC16.create()
-        kind = Signal(8)
-        length = Signal(8)
-        payload = Signal(8 * self._capacity)
-        left = Signal(8)
+        left = Signal.like(self.length)
         out = self.bytes
         sent = out.valid & out.ready
 
-        m.d.comb += check.data.eq(out.payload)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += [self.ready.eq(1), check.start.eq(1)]
-                with m.If(self.valid):
-                    m.d.sync += [
-                        kind.eq(self.kind),
-                        length.eq(self.length),
-                        left.eq(self.length),
-                        payload.eq(self.payload),
-                    ]
-                    m.next = "SYNC"
+        m.d.comb += [check.data.eq(out.payload), check.valid.eq(sent)]
+        with m.FSM() as fsm:
+            m.d.comb += [
+                self.idle.eq(fsm.ongoing("SYNC")),
+                out.valid.eq(1),
+            ]
             with m.State("SYNC"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(SYNC)]
+                m.d.comb += [
+                    out.payload.eq(SYNC),
+                    out.valid.eq(self.valid),
+                    check.start.eq(1),
+                    check.valid.eq(0),
+                ]
+                m.d.sync += left.eq(self.length)
+                m.d.comb += self.begun.eq(sent)
                 with m.If(sent):
                     m.next = "LENGTH"
             with m.State("LENGTH"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(length), check.valid.eq(sent)]
+                m.d.comb += out.payload.eq(self.length)
                 with m.If(sent):
                     m.next = "KIND"
             with m.State("KIND"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(kind), check.valid.eq(sent)]
+                m.d.comb += out.payload.eq(self.kind)
                 with m.If(sent):
-                    m.next = "CRC_LOW"
-                    with m.If(left != 0):
-                        m.next = "PAYLOAD"
+                    m.next = "PAYLOAD"
+                    with m.If(left == 0):
+                        m.next = "CRC_LOW"
             with m.State("PAYLOAD"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(payload), check.valid.eq(sent)]
+                m.d.comb += out.payload.eq(self.byte)
                 with m.If(sent):
-                    m.d.sync += [payload.eq(payload >> 8), left.eq(left - 1)]
+                    m.d.comb += self.next.eq(1)
+                    m.d.sync += left.eq(left - 1)
                     with m.If(left == 1):
                         m.next = "CRC_LOW"
             with m.State("CRC_LOW"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(check.crc[:8])]
+                m.d.comb += [out.payload.eq(check.crc[:8]), check.valid.eq(0)]
                 with m.If(sent):
                     m.next = "CRC_HIGH"
             with m.State("CRC_HIGH"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(check.crc[8:])]
+                m.d.comb += [out.payload.eq(check.crc[8:]), check.valid.eq(0)]
                 with m.If(sent):
-                    m.next = "IDLE"
+                    m.d.comb += self.ready.eq(1)
+                    m.next = "SYNC"
         return m

@@ -10,8 +10,14 @@ from ..pci.endpoint import EndpointConfig
 from .protocol import LabConfig
 
 BAUD = 1_000_000
-TINY = SocConfig(gic=False, endpoints=1, ram_bytes=4096)
-"""Two CPUs with local APICs and one function: what torn-msi needs, and no more."""
+TINY = SocConfig(gic=False, endpoints=(EndpointConfig(basic=True),), ram_bytes=0)
+"""Two CPUs with local APICs and one basic function: what torn-msi needs, and no more."""
+SMALL = SocConfig(
+    gic=False,
+    endpoints=(EndpointConfig(), EndpointConfig(maskable=True, basic=True)),
+    ram_bytes=0,
+)
+"""A function with MSI and one with maskable MSI; no RAM."""
 X86 = SocConfig(
     gic=False,
     endpoints=(
@@ -67,20 +73,25 @@ def _board(name, platform, family, clock_mhz, soc, *, remark="", **sizes) -> Boa
     return Board(name, platform, family, clock_mhz, lab, remark)
 
 
-SMALL = {
-    "edges": 256,
-    "operations": 64,
-    "stimuli": 16,
-    "remark": "does not fit yet",
-}
+ICE40: dict[str, int] = {"edges": 256, "operations": 64, "stimuli": 16, "cycle_bits": 14}
+"""Sizes of a laboratory with no more than some thirty block RAMs."""
+MESSAGES = ("posted", "endpoint0_event")
+"""What the only function has to say, and what it sends."""
 BOARDS = {
     board.name: board
     for board in (
         _board("ulx3s-85f", "ulx3s:ULX3S_85F_Platform", "ecp5", 25, FULL, edges=1024),
         _board("ulx3s-25f", "ulx3s:ULX3S_25F_Platform", "ecp5", 50, X86, edges=1024),
-        _board("icebreaker", "icebreaker:ICEBreakerPlatform", "ice40", 12, TINY, **SMALL),
         _board(
-            "ice40-hx8k-b-evn", "ice40_hx8k_b_evn:ICE40HX8KBEVNPlatform", "ice40", 12, TINY, **SMALL
+            *("icebreaker", "icebreaker:ICEBreakerPlatform", "ice40", 12, TINY),
+            recorded=MESSAGES,
+            remark="no RAM; a run records messages and events alone",
+            **ICE40,
+        ),
+        _board(
+            *("ice40-hx8k-b-evn", "ice40_hx8k_b_evn:ICE40HX8KBEVNPlatform", "ice40", 12, SMALL),
+            remark="no RAM",
+            **ICE40,
         ),
     )
 }

@@ -4,23 +4,27 @@ Every structure is packed from its lowest bit, its bytes lowest first. The host 
 with the same layouts, so they stand once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amaranth.lib import data, enum
 
+from ..bus import ADDRESS_BITS
 from ..config import SocConfig
-from ..cpu_port import CpuRequest, Operation
+from ..cpu_port import Operation
 from ..memory import BLOCK_RAM_LIMIT
 from ..tap import TapRecord
 from .framing import CRC16
 from .uart import check_divisor
 
-VERSION = 1
-LINES = 3
-"""Lines of a CPU, a bit each: IRQ, VIRQ, INTR."""
-CYCLE_BITS = 20
-"""Width of the clocks of a trial."""
+VERSION = 2
+LINES = ("irq", "virq", "intr")
+"""Of a CPU; in a mask the first is the lowest bit."""
 STEP_BITS = 12
+COUNT_BITS = 16
+"""Width of the number of trials in a sweep."""
+CLOCKS_BITS = 32
+"""Width of the clocks that a sweep takes on the board."""
 PAIRS = 4
 """(CPU, vector) pairs that a program can speak of."""
 
@@ -31,7 +35,7 @@ class Request(enum.Enum, shape=8):
     INFO = 1  #: answered by INFO
     RESET = 2  #: the machine as after power-up, every input zero; ends a run or a sweep
     POKE = 3
-    SUBMIT = 4
+    SUBMIT = 4  #: an operation is offered on the port of a CPU in the next clock
     RUN = 5  #: RECORDs, then WAKE
     LOAD_EDGE = 6
     LOAD_OPERATION = 7
@@ -102,80 +106,6 @@ class Poke(data.Struct):
     value: 64
 
 
-class Submission(data.Struct):
-    """``request`` is offered on the port of ``cpu`` in the next clock."""
-
-    cpu: 8
-    request: CpuRequest
-
-
-class Record(data.Struct):
-    """A tap record of clock ``cycle``."""
-
-    cycle: 32
-    channel: 8
-    record: TapRecord
-
-
-class Trial(data.Struct):
-    """A trial of a sweep. ``left``: its software met what the program does not know."""
-
-    index: 24
-    verdicts: Verdict
-    left: 1
-    cycles: CYCLE_BITS
-
-
-class Swept(data.Struct):
-    """``clocks`` of the board that the sweep took."""
-
-    clocks: 48
-
-
-class Stimulus(data.Struct):
-    """In clock ``cycle`` (``swept``: plus the trial's offset) a :class:`Poke` happens."""
-
-    used: 1
-    swept: 1
-    cycle: CYCLE_BITS
-    field: 8
-    value: 16
-
-
-class Pair(data.Struct):
-    cpu: 3
-    vector: 8
-
-
-class Sweep(data.Struct):
-    """``count`` trials; the offset of swept stimuli is 0 in the first and grows by ``step``.
-
-    ``limit``, ``settle``, ``patience``: as of the scenario. A trial is reported if it earned one
-    of ``report``, and all are with ``report_all``. ``unit``, ``requester``: whose events and
-    messages count.
-    """
-
-    count: 24
-    step: STEP_BITS
-    limit: CYCLE_BITS
-    settle: CYCLE_BITS
-    patience: CYCLE_BITS
-    report: Verdict
-    report_all: 1
-    unit: 8
-    requester: 16
-    pairs: data.ArrayLayout(Pair, PAIRS)
-
-
-class Compact(data.Struct):
-    """An operation in the operation memory: a :class:`hdl.cpu_port.CpuRequest` without padding."""
-
-    operation: Operation
-    size: 2
-    address: 40
-    data: 32
-
-
 @dataclass(frozen=True)
 class LabConfig:
     """A machine and the laboratory around it.
@@ -183,12 +113,16 @@ class LabConfig:
     Attributes
     ----------
     soc : SocConfig
-        Its RAM must be on the chip: at most 64 KiB.
+        With an endpoint, and RAM that is on the chip: at most 64 KiB.
     edges, operations, stimuli : int
         Words of program memory (2 to 4096), of each CPU's operation memory (2 to 256), of the
         stimulus memory (2 to 256; the last one stays unused).
     divisor : int
         Clocks a bit of the serial line.
+    cycle_bits : int
+        Width of the clocks of a trial or a run, 12 to 32.
+    recorded : tuple of str, or None
+        The tap's channels whose records a run sends; None for all.
     """
 
     soc: SocConfig
@@ -196,6 +130,8 @@ class LabConfig:
     operations: int = 128
     stimuli: int = 16
     divisor: int = 4
+    cycle_bits: int = 24
+    recorded: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if not isinstance(self.soc, SocConfig):
@@ -205,19 +141,105 @@ class LabConfig:
                 f"LabConfig.soc.ram_bytes must be at most {BLOCK_RAM_LIMIT}, which is on the "
                 f"chip, not {self.soc.ram_bytes}"
             )
-        for name, most in (("edges", 4096), ("operations", 256), ("stimuli", 256)):
+        if not self.soc.endpoints:
+            raise ValueError("LabConfig.soc must have an endpoint, whose events are judged")
+        ranges = {
+            "edges": (2, 4096),
+            "operations": (2, 256),
+            "stimuli": (2, 256),
+            "cycle_bits": (12, 32),
+        }
+        for name, (least, most) in ranges.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"LabConfig.{name} must be an integer, not {value!r}")
-            if not 2 <= value <= most:
-                raise ValueError(f"LabConfig.{name} must be between 2 and {most}, not {value}")
+            if not least <= value <= most:
+                raise ValueError(
+                    f"LabConfig.{name} must be between {least} and {most}, not {value}"
+                )
         check_divisor(self.divisor)
 
     @property
     def identity(self) -> int:
         """Tells host and board whether they mean the same machine."""
-        text = repr((VERSION, self.soc, self.edges, self.operations, self.stimuli))
+        sizes = self.edges, self.operations, self.stimuli, self.cycle_bits
+        text = repr((VERSION, self.soc, sizes, self.recorded))
         return CRC16.compute(text.encode()) | len(text) << 16
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Those of :data:`LINES` that the CPUs of this machine have."""
+        return LINES if self.soc.gic else LINES[2:]
+
+    def pack_lines(self, masks: Sequence[int]) -> int:
+        """The lines of all CPUs side by side, of masks as in :data:`LINES`."""
+        first = LINES.index(self.lines[0])
+        width = len(self.lines)
+        return sum((mask >> first) << width * cpu for cpu, mask in enumerate(masks))
+
+    def unpack_lines(self, packed: int) -> tuple[int, ...]:
+        """What :meth:`pack_lines` packed."""
+        first = LINES.index(self.lines[0])
+        width = len(self.lines)
+        one = (1 << width) - 1
+        return tuple((packed >> width * cpu & one) << first for cpu in range(self.soc.cpus))
+
+    @property
+    def data_bits(self) -> int:
+        """Width of what a CPU reads and writes; only a GIC's system registers have 64."""
+        return 64 if self.soc.gic else 32
+
+    @property
+    def operation(self) -> data.StructLayout:
+        """An operation: a :class:`hdl.cpu_port.CpuRequest` without what no address here needs."""
+        return data.StructLayout(
+            {
+                "operation": Operation,
+                "size": 2,
+                "address": ADDRESS_BITS if self.soc.high_frames else 32,
+                "data": self.data_bits,
+            }
+        )
+
+    @property
+    def stimulus(self) -> data.StructLayout:
+        """In clock ``cycle`` (``swept``: plus the trial's offset) a :class:`Poke` happens."""
+        return data.StructLayout(
+            {"used": 1, "swept": 1, "cycle": self.cycle_bits, "field": 8, "value": 16}
+        )
+
+    @property
+    def pair(self) -> data.StructLayout:
+        return data.StructLayout({"cpu": range(self.soc.cpus), "vector": 8})
+
+    @property
+    def sweep(self) -> data.StructLayout:
+        """``count`` trials; the offset of swept stimuli is 0 in the first and grows by ``step``.
+
+        ``limit``, ``settle``, ``patience``: as of the scenario. A trial is reported if it earned
+        one of ``report``, and all are with ``report_all``. ``function``: whose events and messages
+        count.
+        """
+        return data.StructLayout(
+            {
+                "count": COUNT_BITS,
+                "step": STEP_BITS,
+                "limit": self.cycle_bits,
+                "settle": self.cycle_bits,
+                "patience": self.cycle_bits,
+                "report": Verdict,
+                "report_all": 1,
+                "function": range(len(self.soc.endpoints)),
+                "pairs": data.ArrayLayout(self.pair, PAIRS),
+            }
+        )
+
+    @property
+    def trial(self) -> data.StructLayout:
+        """A trial of a sweep. ``left``: its software met what the program does not know."""
+        return data.StructLayout(
+            {"cycles": self.cycle_bits, "index": COUNT_BITS, "verdicts": Verdict, "left": 1}
+        )
 
     @property
     def seen(self) -> data.StructLayout:
@@ -228,7 +250,7 @@ class LabConfig:
                 "answered": cpus,
                 "error": cpus,
                 "data": data.ArrayLayout(32, cpus),
-                "lines": LINES * cpus,
+                "lines": len(self.lines) * cpus,
                 "due": 1,
             }
         )
@@ -252,9 +274,9 @@ class LabConfig:
                 "submit": cpus,
                 "operation": data.ArrayLayout(range(self.operations), cpus),
                 "deadline": Deadline,
-                "clocks": CYCLE_BITS,
+                "clocks": self.cycle_bits,
                 "waiting": 1,
-                "watch": LINES * cpus,
+                "watch": len(self.lines) * cpus,
                 "resting": 1,
                 "start": 1,
                 "foreign": 1,
@@ -271,19 +293,31 @@ class LabConfig:
 
     @property
     def load_operation(self) -> data.StructLayout:
-        return data.StructLayout({"cpu": 8, "index": 16, "word": Compact})
+        return data.StructLayout({"cpu": 8, "index": 16, "word": self.operation})
 
     @property
     def load_stimulus(self) -> data.StructLayout:
-        return data.StructLayout({"index": 8, "word": Stimulus})
+        return data.StructLayout({"index": 8, "word": self.stimulus})
+
+    @property
+    def record(self) -> data.StructLayout:
+        """A tap record of clock ``cycle``."""
+        return data.StructLayout({"cycle": self.cycle_bits, "channel": 8, "record": TapRecord})
 
     @property
     def wake(self) -> data.StructLayout:
-        """``cycle``: the first clock whose inputs can still be chosen; the others were seen in
-        the clock before."""
+        """A run ended in front of clock ``cycle``, or, if that has ``passed``, behind it; then
+        ``lines`` and answers are those of it."""
         cpus = self.soc.cpus
-        answer = data.StructLayout({"data": 64, "error": 1, "valid": 1, "lines": LINES})
-        return data.StructLayout({"cycle": 32, "answer": data.ArrayLayout(answer, cpus)})
+        answer = data.StructLayout({"data": self.data_bits, "error": 1, "valid": 1})
+        return data.StructLayout(
+            {
+                "cycle": self.cycle_bits,
+                "passed": 1,
+                "lines": len(self.lines) * cpus,
+                "answer": data.ArrayLayout(answer, cpus),
+            }
+        )
 
     def requests(self) -> dict:
         """Payload of each request."""
@@ -291,12 +325,12 @@ class LabConfig:
             Request.INFO: data.StructLayout({}),
             Request.RESET: data.StructLayout({}),
             Request.POKE: data.Layout.cast(Poke),
-            Request.SUBMIT: data.Layout.cast(Submission),
-            Request.RUN: data.StructLayout({"until": 32}),
+            Request.SUBMIT: data.StructLayout({"cpu": 8, "word": self.operation}),
+            Request.RUN: data.StructLayout({"until": self.cycle_bits}),
             Request.LOAD_EDGE: self.load_edge,
             Request.LOAD_OPERATION: self.load_operation,
             Request.LOAD_STIMULUS: self.load_stimulus,
-            Request.SWEEP: data.Layout.cast(Sweep),
+            Request.SWEEP: self.sweep,
             Request.COUNT: data.StructLayout({"index": 8}),
         }
 
@@ -307,10 +341,10 @@ class LabConfig:
             Reply.REFUSED: data.StructLayout({"reason": 8}),
             Reply.INFO: data.Layout.cast(Info),
             Reply.WAKE: self.wake,
-            Reply.RECORD: data.Layout.cast(Record),
-            Reply.TRIAL: data.Layout.cast(Trial),
-            Reply.SWEPT: data.Layout.cast(Swept),
-            Reply.COUNT: data.StructLayout({"value": 24}),
+            Reply.RECORD: self.record,
+            Reply.TRIAL: self.trial,
+            Reply.SWEPT: data.StructLayout({"clocks": CLOCKS_BITS}),
+            Reply.COUNT: data.StructLayout({"value": COUNT_BITS}),
         }
 
 

@@ -9,26 +9,23 @@ takes no time, as on every other host.
 What the program does not know is never guessed: the trial is reported as one that ``left``.
 """
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from ..cpu_port import CpuResponse
+from ..registers.pci import requester_id
 from ..tap import EventKind, TapRecord
 from .protocol import (
+    CLOCKS_BITS,
+    COUNT_BITS,
     COUNTERS,
-    CYCLE_BITS,
-    LINES,
     PAIRS,
-    Compact,
     Deadline,
     Fact,
     LabConfig,
     Poke,
-    Stimulus,
-    Sweep,
-    Swept,
-    Trial,
     Verdict,
 )
 
@@ -37,14 +34,16 @@ TALLY_BITS = 8
 
 
 class ObservedSignature(wiring.Signature):
-    """What is seen of the machine in the present clock; seen from the machine."""
+    """What is seen of the machine in the present clock; seen from the machine. An ``answer`` holds
+    until the next one."""
 
-    def __init__(self, cpus: int):
+    def __init__(self, config: LabConfig):
+        cpus = config.soc.cpus
         super().__init__(
             {
                 "answered": Out(cpus),
                 "answer": Out(CpuResponse).array(cpus),
-                "lines": Out(LINES * cpus),
+                "lines": Out(len(config.lines) * cpus),
                 "event": Out(data.StructLayout({"valid": 1, "record": TapRecord})),
                 "message": Out(data.StructLayout({"valid": 1, "record": TapRecord})),
                 "nothing_acknowledged": Out(1),
@@ -63,26 +62,27 @@ class TrialJudge(wiring.Component):
         A trial begins.
     running : In(1)
         This clock of the machine counts.
-    seen : In(ObservedSignature)
+    observed : In(ObservedSignature)
     decided : In(1)
         Software went on as ``edge`` says.
     edge : In(config.edge)
     unfinished : In(1)
         The trial ended before its software did.
-    sweep : In(Sweep)
+    sweep : In(config.sweep)
     verdicts : Out(Verdict)
     """
 
     def __init__(self, config: LabConfig):
+        self._config = config
         super().__init__(
             {
                 "clear": In(1),
                 "running": In(1),
-                "observed": In(ObservedSignature(config.soc.cpus)),
+                "observed": In(ObservedSignature(config)),
                 "decided": In(1),
                 "edge": In(config.edge),
                 "unfinished": In(1),
-                "sweep": In(Sweep),
+                "sweep": In(config.sweep),
                 "verdicts": Out(Verdict),
             }
         )
@@ -90,15 +90,25 @@ class TrialJudge(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         edge, observed, sweep = self.edge, self.observed, self.sweep
-        raised, starts, unheld, resent = (Signal(TALLY_BITS) for _ in range(4))
+        # How many more events there were than handler runs, unheld interrupts, and runs but for
+        # those that software asked for again
+        balances = [Signal(signed(TALLY_BITS + 1), name=f"balance{i}") for i in range(3)]
         held = Signal(PAIRS)
         facts = Signal(Fact)
         unserved, starved, misdirected, spurious = (Signal() for _ in range(4))
-        age = Signal(CYCLE_BITS)
+        age = Signal(self._config.cycle_bits)
 
-        event = observed.event.valid & (observed.event.record.unit == sweep.unit)
-        raised_now = Signal(TALLY_BITS)
-        m.d.comb += raised_now.eq(raised + event)
+        functions = range(len(self._config.soc.endpoints))
+        requester = Array(requester_id(i) for i in functions)[sweep.function]
+        event = observed.event.valid & (observed.event.record.unit == sweep.function)
+        now = [Signal.like(balance) for balance in balances]
+        spent = (edge.start, edge.unheld, edge.start & ~edge.resent)
+        begged = (0, 0, edge.resent & ~edge.start)
+        for balance, new, minus, plus in zip(balances, now, spent, begged, strict=True):
+            up = (self.running & event) | (self.decided & plus)
+            down = self.decided & minus
+            m.d.comb += new.eq(balance + Cat(up | down, down.replicate(TALLY_BITS)))
+            m.d.sync += balance.eq(new)
         message = observed.message.record
         holder = Cat(
             held[i]
@@ -108,20 +118,15 @@ class TrialJudge(wiring.Component):
         ).any()
 
         with m.If(self.running):
-            m.d.sync += [raised.eq(raised_now), age.eq(age + 1)]
+            m.d.sync += age.eq(age + 1)
             with m.If(event & ~unserved):
                 m.d.sync += [unserved.eq(1), age.eq(1)]
-            with m.If(observed.message.valid & (message.id == sweep.requester) & ~holder):
+            with m.If(observed.message.valid & (message.id == requester) & ~holder):
                 m.d.sync += misdirected.eq(1)
-            with m.If(
-                observed.nothing_acknowledged | (starts > raised_now) | (unheld > raised_now)
-            ):
+            with m.If(observed.nothing_acknowledged | (now[0] < 0) | (now[1] < 0)):
                 m.d.sync += spurious.eq(1)
         with m.If(self.decided):
             m.d.sync += [
-                starts.eq(starts + edge.start),
-                unheld.eq(unheld + edge.unheld),
-                resent.eq(resent + edge.resent),
                 held.eq(edge.held),
                 facts.as_value().eq(facts.as_value() | edge.facts.as_value()),
             ]
@@ -135,7 +140,7 @@ class TrialJudge(wiring.Component):
             m.d.sync += [
                 signal.eq(0)
                 for signal in (
-                    *(raised, starts, unheld, resent, held, facts.as_value()),
+                    *(*balances, held, facts.as_value()),
                     *(unserved, starved, misdirected, spurious),
                 )
             ]
@@ -146,7 +151,7 @@ class TrialJudge(wiring.Component):
                 unserved,
                 misdirected,
                 spurious,
-                starts > raised + resent,
+                balances[2] < 0,
                 wrong_cpu,
                 overlap,
                 starved,
@@ -157,13 +162,60 @@ class TrialJudge(wiring.Component):
         return m
 
 
+class Counters(wiring.Component):
+    """A few numbers in a memory, gone through one a clock.
+
+    Members
+    -------
+    going : In(1)
+        Number ``index`` becomes zero (``clear``) or grows by ``add``; the next one follows. The
+        first is number 0, at which ``look`` must have been in the clock before.
+    index : Out, last : Out(1)
+    look : In, value : Out
+        Number ``look``, a clock later; not while going.
+    """
+
+    def __init__(self, count: int, bits: int):
+        self._count = count
+        super().__init__(
+            {
+                "going": In(1),
+                "clear": In(1),
+                "add": In(1),
+                "index": Out(range(count)),
+                "last": Out(1),
+                "look": In(range(count)),
+                "value": Out(bits),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.store = store = memory.Memory(
+            shape=len(self.value), depth=self._count, init=[]
+        )
+        read, write = store.read_port(), store.write_port()
+        following = Signal(range(self._count + 1))
+        m.d.comb += [
+            following.eq(self.index + 1),
+            self.last.eq(following == self._count),
+            read.addr.eq(Mux(self.going, following, self.look)),
+            self.value.eq(read.data),
+            write.en.eq(self.going),
+            write.addr.eq(self.index),
+            write.data.eq(Mux(self.clear, 0, self.value + self.add)),
+        ]
+        m.d.sync += self.index.eq(Mux(self.going & ~self.last, following, 0))
+        return m
+
+
 class Sequencer(wiring.Component):
     """Runs a program against the machine, trial by trial, and counts verdicts.
 
     Members
     -------
     begin : In(1)
-        A strobe: sweep as ``sweep`` says.
+        A strobe: sweep as ``sweep`` says, which holds while busy.
     busy : Out(1)
     load_edge, load_operation, load_stimulus : In
         Words for the memories, written in the clock ``valid`` is high; not while busy.
@@ -171,14 +223,18 @@ class Sequencer(wiring.Component):
         Of the clock in which ``enable`` is high.
     enable, reset : Out(1)
         The machine's clock counts; the machine and its inputs are as after power-up.
-    submit : Out(cpus), request : array of Out(Compact)
-        Operations offered in this clock.
+    cycle : In
+        The machine's clock: how often it was let go since it was reset.
+    submit : Out(cpus)
+        CPUs whose operations are offered in this clock.
+    fetched : Out(cpus), operation : Out(config.operation)
+        In this clock, ``operation`` is what a CPU will be offered next.
     poke : Out(stream of Poke)
         Always taken.
-    report : Out(stream of Trial)
-    swept : Out(stream of Swept)
+    report : Out(stream of config.trial)
+    swept : Out(stream of clocks)
     count_index, count : In, Out
-        The counter of that number.
+        The counter of that number, a clock later; not while busy.
     lost : Out(1)
         The sweep has found a lost event.
     """
@@ -189,72 +245,70 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "begin": In(1),
-                "sweep": In(Sweep),
+                "sweep": In(config.sweep),
                 "busy": Out(1),
                 "load_edge": In(stream.Signature(config.load_edge, always_ready=True)),
                 "load_operation": In(stream.Signature(config.load_operation, always_ready=True)),
                 "load_stimulus": In(stream.Signature(config.load_stimulus, always_ready=True)),
-                "observed": In(ObservedSignature(cpus)),
+                "observed": In(ObservedSignature(config)),
                 "enable": Out(1),
                 "reset": Out(1),
+                "cycle": In(config.cycle_bits),
                 "submit": Out(cpus),
-                "request": Out(Compact).array(cpus),
+                "fetched": Out(cpus),
+                "operation": Out(config.operation),
                 "poke": Out(stream.Signature(Poke, always_ready=True)),
-                "report": Out(stream.Signature(Trial)),
-                "swept": Out(stream.Signature(Swept)),
+                "report": Out(stream.Signature(config.trial)),
+                "swept": Out(stream.Signature(CLOCKS_BITS)),
                 "count_index": In(range(COUNTERS)),
-                "count": Out(24),
+                "count": Out(COUNT_BITS),
                 "lost": Out(1),
             }
         )
 
-    def _add_memory(self, m, name, shape, depth, load):
+    def _add_memory(self, m, name, shape, depth, load, address=None):
         m.submodules[name] = store = memory.Memory(shape=shape, depth=depth, init=[])
         write = store.write_port()
         m.d.comb += [
-            write.addr.eq(load.payload.index),
+            write.addr.eq(load.payload.index if address is None else address),
             write.data.eq(load.payload.word),
             write.en.eq(load.valid),
         ]
-        return store.read_port(), write
+        return store.read_port()
 
     def elaborate(self, platform):
         m = Module()
-        config, observed = self._config, self.observed
+        config, observed, sweep = self._config, self.observed, self.sweep
         cpus = range(config.soc.cpus)
-        edges, _ = self._add_memory(m, "program", config.edge, config.edges, self.load_edge)
-        stimuli, _ = self._add_memory(m, "stimuli", Stimulus, config.stimuli, self.load_stimulus)
-        operations = []
-        for cpu in cpus:
-            read, write = self._add_memory(
-                m, f"operations{cpu}", Compact, config.operations, self.load_operation
-            )
-            m.d.comb += [
-                write.en.eq(self.load_operation.valid & (self.load_operation.payload.cpu == cpu)),
-                self.request[cpu].eq(read.data),
-            ]
-            operations.append(read)
-        edge = edges.data
+        edges = self._add_memory(m, "edges", config.edge, config.edges, self.load_edge)
+        stimuli = self._add_memory(
+            m, "stimuli", config.stimulus, config.stimuli, self.load_stimulus
+        )
+        loaded = self.load_operation.payload
+        index_bits = bits_for(config.operations - 1)
+        operations = self._add_memory(
+            *(m, "operations", config.operation, len(cpus) << index_bits, self.load_operation),
+            Cat(loaded.index[:index_bits], loaded.cpu),
+        )
+        edge, stimulus = edges.data, stimuli.data
 
-        sweep = Signal(Sweep)
-        trial = Signal(24)
-        offset = Signal(CYCLE_BITS)
-        clocks = Signal(48)
-        cycle = Signal(CYCLE_BITS)
+        trial = Signal(COUNT_BITS)
+        offset = Signal(config.cycle_bits)
+        clocks = Signal(CLOCKS_BITS)
         pointer = Signal(range(config.edges))
         submit = Signal(len(cpus))
-        watch = Signal(LINES * len(cpus))
+        watch = Signal(len(observed.lines))
         counting, waiting = Signal(), Signal()
-        remaining = Signal(CYCLE_BITS)
+        deadline = Signal(config.cycle_bits)
         resting = Signal()
-        settling = Signal(CYCLE_BITS)
-        seen = Signal(config.seen)
+        settling = Signal(config.cycle_bits)
+        answered = Signal(len(cpus))
+        lines = Signal(len(observed.lines))
+        ran_out = Signal()
         left = Signal()
         unfinished = Signal()
         next_stimulus = Signal(range(config.stimuli))
-        stimulus = Signal(Stimulus)
-        stimulus_at = Signal(CYCLE_BITS)
-        counters = Array(Signal(24, name=f"counter{i}") for i in range(COUNTERS))
+        stimulus_at = Signal(config.cycle_bits)
 
         m.submodules.judge = judge = TrialJudge(config)
         wiring.connect(m, wiring.flipped(self.observed), judge.observed)
@@ -265,46 +319,68 @@ class Sequencer(wiring.Component):
             judge.sweep.eq(sweep),
             edges.addr.eq(pointer),
             stimuli.addr.eq(next_stimulus),
+            self.operation.eq(operations.data),
             self.submit.eq(submit),
             self.poke.payload.field.eq(stimulus.field),
             self.poke.payload.value.eq(stimulus.value),
             self.report.payload.index.eq(trial),
             self.report.payload.verdicts.eq(judge.verdicts),
             self.report.payload.left.eq(left),
-            self.report.payload.cycles.eq(cycle),
-            self.swept.payload.clocks.eq(clocks),
-            self.count.eq(counters[self.count_index]),
-            self.lost.eq(counters[0].any()),
-        ]
-        m.d.comb += [read.en.eq(judge.decided) for read in operations]
-        m.d.comb += [
-            read.addr.eq(edge.operation[cpu]) for cpu, read in zip(cpus, operations, strict=True)
+            self.report.payload.cycles.eq(self.cycle),
+            self.swept.payload.eq(clocks),
         ]
         m.d.sync += clocks.eq(clocks + 1)
 
-        next_cycle = Signal(CYCLE_BITS)
+        # What the edge at hand asks for, of what was seen since software went on
+        met = [
+            edge.seen.answered == answered,
+            edge.seen.lines == lines,
+            edge.seen.due == ran_out,
+        ]
+        for cpu in cpus:
+            answer = observed.answer[cpu]
+            met += [
+                edge.seen.error[cpu] == (answered[cpu] & answer.error),
+                ~answered[cpu] | (edge.seen.data[cpu] == answer.data[:32]),
+            ]
+
+        next_cycle = Signal(config.cycle_bits)
         due = Signal()
         woken = Signal()
+        ended = Signal()
         m.d.comb += [
-            next_cycle.eq(cycle + 1),
-            due.eq(counting & (remaining == 1)),
+            next_cycle.eq(self.cycle + 1),
+            due.eq(counting & (next_cycle == deadline)),
             woken.eq(observed.answered.any() | (observed.lines & watch).any() | (due & waiting)),
+            ended.eq(resting & ~stimulus.used & (settling == 1)),
         ]
+        m.submodules.counters = counters = Counters(COUNTERS, COUNT_BITS)
+        m.d.comb += self.count.eq(counters.value)
+
+        def go_on():
+            m.next = "STIMULATE"
+            with m.If(~stimulus.used | (stimulus_at != self.cycle)):
+                m.next = "RUN"
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"), m.If(self.begin):
-                m.d.sync += [sweep.eq(self.sweep), trial.eq(0), offset.eq(0), clocks.eq(0)]
-                m.d.sync += [counter.eq(0) for counter in counters]
-                m.next = "RESET"
+            with m.State("IDLE"):
+                m.d.comb += counters.look.eq(self.count_index)
+                with m.If(self.begin):
+                    m.d.sync += [trial.eq(0), offset.eq(0), clocks.eq(0), self.lost.eq(0)]
+                    m.next = "CLEAR"
+            with m.State("CLEAR"):
+                m.d.comb += [counters.going.eq(1), counters.clear.eq(1)]
+                with m.If(counters.last):
+                    m.next = "RESET"
 
             with m.State("RESET"):
                 m.d.comb += [self.reset.eq(1), judge.clear.eq(1)]
                 m.d.sync += [
                     signal.eq(0)
                     for signal in (
-                        *(cycle, pointer, submit, watch, counting, waiting, resting),
-                        *(seen.as_value(), left, unfinished, next_stimulus),
+                        *(pointer, submit, watch, counting, waiting, resting),
+                        *(answered, lines, ran_out, left, unfinished, next_stimulus),
                     )
                 ]
                 m.next = "FETCH_STIMULUS"
@@ -312,18 +388,17 @@ class Sequencer(wiring.Component):
             with m.State("FETCH_STIMULUS"):
                 m.next = "TAKE_STIMULUS"
             with m.State("TAKE_STIMULUS"):
-                m.d.sync += [
-                    stimulus.eq(stimuli.data),
-                    stimulus_at.eq(stimuli.data.cycle + Mux(stimuli.data.swept, offset, 0)),
-                    next_stimulus.eq(next_stimulus + 1),
-                ]
+                m.d.sync += stimulus_at.eq(stimulus.cycle + Mux(stimulus.swept, offset, 0))
                 m.next = "STIMULATE"
                 with m.If(next_stimulus == 0):  # the first of the trial: software comes first
                     m.next = "DECIDE"
 
             with m.State("DECIDE"):
-                with m.If(edge.seen == seen):
-                    m.d.comb += [judge.decided.eq(1), edges.addr.eq(edge.target)]
+                with m.If(Cat(met).all()):
+                    m.d.comb += [
+                        judge.decided.eq(1),
+                        operations.addr.eq(edge.operation[0]),
+                    ]
                     m.d.sync += [
                         pointer.eq(edge.target),
                         submit.eq(edge.submit),
@@ -331,18 +406,22 @@ class Sequencer(wiring.Component):
                         waiting.eq(edge.waiting),
                         resting.eq(edge.resting),
                         settling.eq(sweep.settle),
-                        seen.eq(0),
+                        *(answered.eq(0), lines.eq(0), ran_out.eq(0)),
                     ]
-                    with m.Switch(edge.deadline):
-                        with m.Case(Deadline.AFTER):
-                            m.d.sync += [counting.eq(1), remaining.eq(edge.clocks)]
-                        with m.Case(Deadline.AT):
-                            m.d.sync += [counting.eq(1), remaining.eq(edge.clocks - cycle)]
-                            with m.If(edge.clocks <= cycle):  # over: software would not wait
-                                m.d.sync += left.eq(1)
-                    m.next = "STIMULATE"
-                    with m.If(~stimulus.used | (stimulus_at != cycle)):
-                        m.next = "RUN"
+                    at = edge.deadline == Deadline.AT
+                    with m.If(edge.deadline != Deadline.KEEP):
+                        m.d.sync += [
+                            counting.eq(1),
+                            deadline.eq(edge.clocks + Mux(at, 0, self.cycle)),
+                        ]
+                    with m.If(at & (edge.clocks <= self.cycle)):  # over: software would not wait
+                        m.d.sync += left.eq(1)
+                    with m.If(edge.submit.any()):
+                        m.d.comb += edges.en.eq(0)
+                        m.next = "OPERATION0"
+                    with m.Else():
+                        m.d.comb += edges.addr.eq(edge.target)
+                        go_on()
                 with m.Elif(edge.last):
                     m.d.sync += left.eq(1)
                     m.next = "JUDGE"
@@ -352,33 +431,37 @@ class Sequencer(wiring.Component):
             with m.State("FETCH"):
                 m.next = "DECIDE"
 
+            # The edge taken stays in sight until each CPU has its operation.
+            for cpu in cpus:
+                with m.State(f"OPERATION{cpu}"):
+                    m.d.comb += self.fetched[cpu].eq(submit[cpu])
+                    if cpu != cpus[-1]:
+                        index = edge.operation[cpu + 1] | (cpu + 1) << index_bits
+                        m.d.comb += [edges.en.eq(0), operations.addr.eq(index)]
+                        m.next = f"OPERATION{cpu + 1}"
+                    else:
+                        go_on()
+
             with m.State("STIMULATE"):
                 m.next = "RUN"
-                with m.If(stimulus.used & (stimulus_at == cycle)):
+                with m.If(stimulus.used & (stimulus_at == self.cycle)):
                     m.d.comb += self.poke.valid.eq(1)
+                    m.d.sync += next_stimulus.eq(next_stimulus + 1)
                     m.next = "FETCH_STIMULUS"
 
             with m.State("RUN"):
                 m.d.comb += self.enable.eq(1)
                 m.d.sync += [
-                    cycle.eq(next_cycle),
                     submit.eq(0),
-                    remaining.eq(remaining - 1),
                     settling.eq(Mux(stimulus.used, sweep.settle, settling - 1)),
-                    seen.answered.eq(observed.answered),
-                    seen.lines.eq(observed.lines),
+                    answered.eq(observed.answered),
+                    lines.eq(observed.lines),
                 ]
                 with m.If(due):  # nobody may wait for it just now
-                    m.d.sync += [seen.due.eq(1), counting.eq(0)]
+                    m.d.sync += [ran_out.eq(1), counting.eq(0)]
                 for cpu in cpus:
-                    with m.If(observed.answered[cpu]):
-                        answer = observed.answer[cpu]
-                        m.d.sync += [
-                            seen.data[cpu].eq(answer.data),
-                            seen.error[cpu].eq(answer.error),
-                            left.eq(left | answer.data[32:].any()),
-                        ]
-                ended = resting & ~stimulus.used & (settling == 1)
+                    with m.If(observed.answered[cpu] & observed.answer[cpu].data[32:].any()):
+                        m.d.sync += left.eq(1)
                 with m.If(ended | (next_cycle == sweep.limit)):
                     m.d.sync += unfinished.eq(~resting)
                     m.next = "JUDGE"
@@ -388,18 +471,22 @@ class Sequencer(wiring.Component):
                     m.next = "STIMULATE"
 
             with m.State("JUDGE"):
+                m.next = "COUNT"
+            with m.State("COUNT"):
                 verdicts = judge.verdicts.as_value()
-                tallies = Cat(
+                earned = Cat(
                     verdicts & (~left).replicate(len(Verdict)), ~verdicts.any() & ~left, left
                 )
-                m.d.sync += [
-                    counter.eq(counter + tally)
-                    for counter, tally in zip(counters, tallies, strict=True)
+                m.d.comb += [
+                    counters.going.eq(1),
+                    counters.add.eq(earned.bit_select(counters.index, 1)),
                 ]
-                m.next = "NEXT"
+                m.d.sync += self.lost.eq(self.lost | earned[0])
                 wanted = verdicts & sweep.report.as_value()
-                with m.If(sweep.report_all | left | wanted.any()):
-                    m.next = "REPORT"
+                with m.If(counters.last):
+                    m.next = "NEXT"
+                    with m.If(sweep.report_all | left | wanted.any()):
+                        m.next = "REPORT"
             with m.State("REPORT"):
                 m.d.comb += self.report.valid.eq(1)
                 with m.If(self.report.ready):

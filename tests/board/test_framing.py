@@ -16,12 +16,12 @@ def feed(*bursts, capacity=CAPACITY):
     """
     dut = FrameReceiver(capacity, PATIENCE)
     found = []
+    kept = bytearray()
 
     async def bench(ctx):
         async def look():
             if ctx.get(dut.done):
-                length = ctx.get(dut.length)
-                payload = ctx.get(dut.payload).to_bytes(capacity, "little")[:length]
+                payload = bytes(kept[len(kept) - ctx.get(dut.length) :])
                 found.append((ctx.get(dut.kind), payload))
             if ctx.get(dut.refused):
                 found.append(ctx.get(dut.refusal))
@@ -32,6 +32,8 @@ def feed(*bursts, capacity=CAPACITY):
                 ctx.set(dut.byte, byte or 0)
                 ctx.set(dut.valid, not bad)
                 ctx.set(dut.bad, bad)
+                if ctx.get(dut.keep):
+                    kept.append(byte)
                 await ctx.tick()
                 ctx.set(dut.valid, 0)
                 ctx.set(dut.bad, 0)
@@ -101,6 +103,34 @@ def test_a_frame_that_is_too_long():
     assert found[-1] == (9, b"\x10\x20\x30")
 
 
+def test_the_payload_of_a_frame_that_begins_while_its_reader_is_busy_is_not_kept():
+    dut = FrameReceiver(CAPACITY, PATIENCE)
+    found = []
+
+    async def bench(ctx):
+        for text, busy in ((frame(1, b"abcdef"), 0), (frame(2, b"xy"), 1), (frame(3, b"z"), 0)):
+            ctx.set(dut.busy, busy)
+            kept = b""
+            for position, byte in enumerate(text):
+                ctx.set(dut.byte, byte)
+                ctx.set(dut.valid, 1)
+                if ctx.get(dut.keep):
+                    kept += bytes([byte])
+                await ctx.tick()
+                if position == 2:
+                    ctx.set(dut.busy, 0)  # too late for this frame
+            ctx.set(dut.valid, 0)
+            await ctx.tick()
+            found.append((ctx.get(dut.done), ctx.get(dut.kind), ctx.get(dut.kept), kept))
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    assert found == [(1, 1, 1, b"abcdef"), (1, 2, 0, b""), (1, 3, 1, b"z")]
+
+
 @pytest.mark.parametrize("payload", [b"", b"\x00", b"abcdef"])
 def test_a_frame_is_sent_as_software_would(payload):
     dut = FrameTransmitter(CAPACITY)
@@ -108,21 +138,27 @@ def test_a_frame_is_sent_as_software_would(payload):
 
     async def bench(ctx):
         for _ in range(2):
+            assert ctx.get(dut.idle)
             ctx.set(dut.kind, 0x83)
             ctx.set(dut.length, len(payload))
-            ctx.set(dut.payload, int.from_bytes(payload, "little"))
+            left = list(payload)
             ctx.set(dut.valid, 1)
-            await ctx.tick().until(dut.ready)
-            ctx.set(dut.valid, 0)
-            ctx.set(dut.payload, 0)
             for pause in range(len(payload) + 5):
-                while not ctx.get(dut.bytes.valid):
-                    await ctx.tick()
                 await ctx.tick().repeat(pause % 3 + 1)
+                assert ctx.get(dut.bytes.valid)
+                ctx.set(dut.byte, left[0] if left else 0x55)
                 ctx.set(dut.bytes.ready, 1)
+                assert ctx.get(dut.begun) == (pause == 0)
+                if ctx.get(dut.next):
+                    left.pop(0)
                 sent.append(ctx.get(dut.bytes.payload))
+                assert ctx.get(dut.ready) == (pause == len(payload) + 4)
                 await ctx.tick()
                 ctx.set(dut.bytes.ready, 0)
+                assert ctx.get(dut.idle) == (pause == len(payload) + 4)
+            ctx.set(dut.valid, 0)
+            await ctx.tick()
+            assert not ctx.get(dut.bytes.valid)
 
     sim = Simulator(dut)
     sim.add_clock(1e-6)

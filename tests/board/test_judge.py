@@ -16,7 +16,7 @@ from sim.events import Event
 from sim.race.sweep import verdict_names
 from sim.verdict import Owner, judge
 
-LAB = find_board("icebreaker").lab
+LAB = find_board("ulx3s-85f").lab
 CLOCKS = 60
 OWNER = Owner(unit=0, requester=8, irq=33, action="mine", patience=15)
 PAIRS = [(0, 0x35), (1, 0x22)]
@@ -92,8 +92,7 @@ def judged_by_gateware(trials):
     found = []
 
     async def bench(ctx):
-        ctx.set(dut.sweep.unit, OWNER.unit)
-        ctx.set(dut.sweep.requester, OWNER.requester)
+        ctx.set(dut.sweep.function, OWNER.unit)
         ctx.set(dut.sweep.patience, OWNER.patience)
         for i, (cpu, vector) in enumerate(PAIRS):
             ctx.set(dut.sweep.pairs[i], {"cpu": cpu, "vector": vector})

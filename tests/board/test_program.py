@@ -6,6 +6,7 @@ import pytest
 
 from firmware_model.machine.machine import Machine
 from firmware_model.machine.ops import Submission
+from hdl.boards.lab import Lab
 from hdl.boards.platforms import find_board
 from hdl.boards.protocol import Deadline
 from hdl.config import SocConfig
@@ -71,12 +72,32 @@ def test_what_was_seen_decides():
         ("edges", 1, ValueError, "LabConfig.edges must be between 2 and 4096, not 1"),
         ("operations", 257, ValueError, "LabConfig.operations must be between 2 and 256"),
         ("stimuli", True, TypeError, "LabConfig.stimuli must be an integer, not True"),
+        ("cycle_bits", 11, ValueError, "LabConfig.cycle_bits must be between 12 and 32, not 11"),
+        (
+            "soc",
+            SocConfig(endpoints=0, ram_bytes=4096),
+            ValueError,
+            "LabConfig.soc must have an endpoint",
+        ),
         ("divisor", 3, ValueError, "divisor must be between 4"),
     ],
 )
 def test_a_laboratory_that_cannot_be(field, value, error, words):
     with pytest.raises(error, match=words):
         replace(LAB, **{field: value})
+
+
+def test_records_of_a_channel_that_there_is_not():
+    with pytest.raises(ValueError, match=r"no channel \['gic_cpu0'\]; there are: config, posted"):
+        Lab(replace(LAB, recorded=("posted", "gic_cpu0")))
+
+
+@pytest.mark.parametrize("name", ["icebreaker", "ulx3s-85f"])
+def test_lines_are_packed_and_unpacked(name):
+    lab = find_board(name).lab
+    masks = (0b100, 0) if name == "icebreaker" else (0b101, 0b010)
+    assert lab.unpack_lines(lab.pack_lines(masks)) == masks
+    assert lab.pack_lines(masks) >> len(lab.lines) * lab.soc.cpus == 0
 
 
 def test_equal_ends_are_one():
