@@ -20,8 +20,7 @@ class Proof:
     ever (k-induction). ``bounded``: they are only shown for the first ``steps`` clocks.
     ``expected``: a counterexample within ``steps`` clocks is what is looked for. When a proof
     fails, a counterexample is looked for that ends about ``reach`` clocks after power-on; 0: within
-    ``steps`` clocks. ``slow`` ones are left out of ``prove --quick``. ``pruned``: the solver sees
-    only what the claims depend on, which most proofs, but not all, are quicker with.
+    ``steps`` clocks. ``slow`` ones are left out of ``prove --quick``.
     """
 
     block: str
@@ -33,7 +32,6 @@ class Proof:
     bounded: bool = False
     expected: bool = False
     slow: bool = False
-    pruned: bool = True
 
     @property
     def name(self) -> str:

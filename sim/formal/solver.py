@@ -70,7 +70,7 @@ def solve(proof: Proof) -> Answer:
     harness = proof.harness()
     alone = harness.netlist(lemmas=False)
     tools = [version(tool) for tool in _TOOLS]
-    flags = repr((proof.method, proof.expected, proof.window, proof.pruned))
+    flags = repr((proof.method, proof.expected, proof.window))
     key = digest(whole, alone, flags, *tools, Path(__file__).read_text())
 
     def make(folder: Path) -> None:
@@ -87,7 +87,7 @@ def solve(proof: Proof) -> Answer:
 def _status(proof: Proof, whole: str, alone: str, folder: Path) -> str:
     if not (proof.bounded or proof.expected):
         induction = ("-i", "-t", str(proof.steps))
-        with _lowered(whole, _BARE if proof.pruned else _WHOLE, folder):
+        with _lowered(whole, _BARE, folder):
             starts = _holds(folder, "--presat", "-t", str(proof.steps + 1))
             if starts and _holds(folder, *induction):
                 return "proved"

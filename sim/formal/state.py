@@ -76,26 +76,24 @@ class State:
     def names(self) -> list[str]:
         return sorted(self._signals)
 
-    def fsm(self, state: str, name: str = "fsm_state") -> Value:
-        """Whether the state machine ``name`` is in ``state``."""
-        signal = self[name]
-        for code in range(1 << len(signal)):
+    def states(self, name: str = "fsm_state") -> list[str]:
+        """The states of the state machine ``name``, in the order of their codes."""
+        signal, states = self[name], list[str]()
+        while len(states) < 1 << len(signal):
             try:
-                known = signal.decoder(code).partition("/")[0]
+                states.append(signal.decoder(len(states)).partition("/")[0])
             except KeyError:
                 break
-            if known == state:
-                return signal == code
-        raise KeyError(f"{name} has no state {state!r}")
+        return states
+
+    def fsm(self, state: str, name: str = "fsm_state") -> Value:
+        """Whether the state machine ``name`` is in ``state``."""
+        states = self.states(name)
+        if state not in states:
+            raise KeyError(f"{name} has no state {state!r}")
+        return self[name] == states.index(state)
 
     def legal(self, name: str = "fsm_state") -> Value:
         """Whether the state machine ``name`` is in any of its states."""
-        signal = self[name]
-        count = 0
-        while count < 1 << len(signal):
-            try:
-                signal.decoder(count)
-            except KeyError:
-                break
-            count += 1
+        signal, count = self[name], len(self.states(name))
         return Const(1, 1) if count == 1 << len(signal) else signal < count

@@ -1,15 +1,58 @@
 """For every property at least one small change of the gateware that breaks it."""
 
+from amaranth.hdl import Array, Signal, Value
+
+from hdl.gic.bank import BankAccess, BankRegister
+from sim.formal.harness import Harness
+
 from .mutation import Mutant
 
 _BUS = "hdl.bus:Interconnect."
 _ICC = "hdl.gic.cpu_interface:"
 _APIC = "hdl.apic.local_apic:LocalApic."
 _MSI = "hdl.pci.msi:MsiCapability._answers"
+_MSIX = "hdl.pci.msix:MsixTable."
 _LPI = "hdl.gic.lpi:LpiEngine._leaf"
 _LINKS = "hdl.gic.its:Its._links"
 _COMMANDS = "hdl.gic.its_commands:CommandUnit.elaborate"
+_CACHE = "hdl.gic.its_cache:TranslationCache.elaborate"
+_NETWORK = "hdl.gic.lpi_links:HandoverNetwork.elaborate"
 _BANK = "hdl.gic.bank:InterruptBank."
+
+
+def _two_edges(h: Harness) -> None:
+    """Two edge-triggered SPIs, one for each CPU; both rise when they like, and the CPUs
+    acknowledge together."""
+    dut, step = h.dut, Signal(3)
+    writes = Array(
+        Value.cast(
+            BankAccess.const(
+                {"register": register, "index": index, "write": 1, "data": word, "select": 0b1111}
+            )
+        )
+        for register, index, word in (
+            (BankRegister.CONFIG, 0, 0b1010),
+            (BankRegister.GROUP, 0, 0b11),
+            (BankRegister.ROUTE, 1, 1),
+            (BankRegister.SET_ENABLE, 0, 0b11),
+        )
+    )
+    over = step == len(writes)
+    h.assume(dut.access.valid == ~over)
+    h.assume(over | (Value.cast(dut.access.payload) == writes[step]))
+    with h.m.If(dut.access.valid & dut.access.ready):
+        h.m.d.sync += step.eq(step + 1)
+    h.assume(~dut.deactivate.valid & (dut.wires[2:] == 0) & (dut.withdraw_distance == 0))
+    h.assume(dut.acknowledge[0].valid == dut.acknowledge[1].valid)
+    h.assume(h.spi == 1)
+
+
+def _plain_device(h: Harness) -> None:
+    """A device without quirks, that software leaves alone and whose writes are taken at once."""
+    quirks = h.dut.quirks
+    h.assume(~(quirks.latch_at_event | quirks.hold_when_no_master) & (quirks.moderation == 0))
+    h.assume(~h.dut.memory.request.valid & h.dut.posted.ready)
+
 
 MUTANTS = (
     # A target is asked again while it still works: its owner is forgotten.
@@ -98,7 +141,8 @@ MUTANTS = (
         _BANK + "_watch_wires",
         "self._acknowledged.any()",
         "0",
-        None,
+        34,
+        given=_two_edges,
     ),
     Mutant(
         "distributor.edge-is-kept",
@@ -117,15 +161,15 @@ MUTANTS = (
     Mutant(
         "cpu-interface.nothing-of-lower-priority",
         _ICC + "CpuInterface.elaborate",
-        "(best.priority < pmr)",
-        "(best.priority <= pmr)",
+        "(candidate.priority < pmr)",
+        "(candidate.priority <= pmr)",
         8,
     ),
     Mutant(
         "cpu-interface.nothing-of-lower-priority",
         _ICC + "CpuInterface.elaborate",
-        "(group_priority < active.running)",
-        "(group_priority <= active.running)",
+        "group_mask(self._bpr)) < active.running",
+        "group_mask(self._bpr)) <= active.running",
         11,
     ),
     Mutant(
@@ -176,6 +220,7 @@ MUTANTS = (
         "with m.If(~new.irr.any()):",
         "with m.If(~(new.irr & ~1).any()):",
         44,
+        slow=True,
     ),
     Mutant(
         "local-apic.intr-obeys-priority",
@@ -240,6 +285,15 @@ MUTANTS = (
         "reply.send.eq(0)",
         None,
     ),
+    # Data that are written once and no more.
+    Mutant(
+        "endpoint.two-step-update-never-tears",
+        "hdl.pci.msi:MsiCapability._registers",
+        "merge(Cat(data, Const(0, 16)), new, select)",
+        "Mux(data.any(), data, merge(Cat(data, Const(0, 16)), new, select))",
+        21,
+        given=_plain_device,
+    ),
     # The data of an earlier message beside the address of this one.
     Mutant(
         "endpoint.two-step-update-never-tears",
@@ -247,19 +301,105 @@ MUTANTS = (
         "write.data.eq(Message(chosen).data)",
         "write.data.eq(Message(message).data)",
         26,
+        slow=True,
+    ),
+    Mutant(
+        "endpoint.msix-masked-is-silent",
+        _MSIX + "_message_states",
+        "masked = control.mask | ~self._live",
+        "masked = ~self._live",
+        24,
+    ),
+    Mutant(
+        "endpoint.msix-masked-is-silent",
+        _MSIX + "elaborate",
+        "self.enable & ~function_mask",
+        "self.enable",
+        28,
+    ),
+    Mutant(
+        "endpoint.msix-message-of-one-clock",
+        _MSIX + "_message_states",
+        "self._fetch(m, asked.vector, ADDRESS_HI)",
+        "self._fetch(m, asked.vector, ADDRESS_LO)",
+        28,
+    ),
+    Mutant(
+        "endpoint.msix-message-of-one-clock",
+        _MSIX + "_message_states",
+        "self._fetch(m, asked.vector, DATA)",
+        "self._fetch(m, asked.vector + 1, DATA)",
+        28,
+    ),
+    Mutant(
+        "endpoint.msix-pending-is-sent-once",
+        _MSIX + "_message_states",
+        'VectorControl.const({"pending": 1})',
+        'VectorControl.const({"pending": 0})',
+        22,
+    ),
+    Mutant(
+        "endpoint.msix-pending-is-sent-once",
+        _MSIX + "_message_states",
+        "self._write.data.eq(0)",
+        'self._write.data.eq(VectorControl.const({"pending": 1}))',
+        36,
+        slow=True,
+    ),
+    Mutant(
+        "endpoint.msix-unmasked-is-found",
+        _MSIX + "_access",
+        "m.d.sync += self._left.eq(self._entries)",
+        "m.d.sync += self._left.eq(self._left)",
+        24,
+    ),
+    Mutant(
+        "endpoint.msix-unmasked-is-found",
+        _MSIX + "elaborate",
+        "with m.If(self._live & ~was_live):",
+        "with m.If(0):",
+        36,
+    ),
+    Mutant(
+        "endpoint.basic-function-is-no-worse",
+        "hdl.pci.messenger:Messenger.elaborate",
+        "self.posted.p.data.eq(reply.message.data)",
+        "self.posted.p.data.eq(request.p.vector)",
+        12,
+    ),
+    Mutant(
+        "endpoint.intx-tells-what-is-left",
+        "hdl.pci.intx:IntxPin.elaborate",
+        "self.status & ~self.disable",
+        "self.status",
+        10,
+    ),
+    Mutant(
+        "endpoint.intx-tells-what-is-left",
+        "hdl.pci.intx:IntxPin.elaborate",
+        "self.cause & ~self.message_enable",
+        "self.cause",
+        10,
+    ),
+    Mutant(
+        "endpoint.intx-tells-what-is-left",
+        "hdl.pci.intx:IntxPin.elaborate",
+        "with m.If(self.signal):",
+        "with m.If(self.signal & ~self.message_enable):",
+        10,
     ),
     Mutant(
         "redistributor.best-lpi-is-signalled",
         _LPI,
         "Cat(s.job_lpi, new.priority) < Cat(s.shown_lpi, s.shown_priority)",
         "Cat(s.job_lpi, new.priority) > Cat(s.shown_lpi, s.shown_priority)",
-        None,
+        18,
     ),
     Mutant(
         "redistributor.pending-stays",
         _LPI,
-        "new.pending.eq(pending & ~leaves)",
-        "new.pending.eq(pending & ~leaves & (s.job != Job.REFRESH))",
+        "new.pending.eq(pending)",
+        "new.pending.eq(pending & (s.job != Job.REFRESH))",
         16,
     ),
     Mutant(
@@ -267,7 +407,7 @@ MUTANTS = (
         _LPI,
         "Mux(acked, repeats, was.pending)",
         "was.pending",
-        None,
+        18,
     ),
     Mutant(
         "redistributor.moved-is-handed-over",
@@ -276,12 +416,78 @@ MUTANTS = (
         "s.moved.target.eq(0)",
         16,
     ),
+    # Told too early: with the next job that is done, whoever wanted it.
+    Mutant(
+        "redistributor.arrival-is-carried-out",
+        _LPI,
+        "self.arrival.ready.eq(s.job_origin == Origin.ARRIVAL)",
+        "self.arrival.ready.eq(1)",
+        18,
+    ),
+    Mutant(
+        "redistributor.arrival-is-taken-in-time",
+        "hdl.gic.lpi:LpiEngine.elaborate",
+        'm.State("SEARCH"), m.If(tree.done)',
+        'm.State("SEARCH"), m.If(tree.done & ~self.arrival.valid)',
+        36,
+    ),
+    Mutant(
+        "redistributor.command-is-taken-in-time",
+        "hdl.gic.lpi:LpiEngine.elaborate",
+        "direct_was_last.eq(use_direct)",
+        "direct_was_last.eq(0)",
+        40,
+    ),
+    Mutant(
+        "redistributor.handover-arrives-once",
+        _NETWORK,
+        "target.valid.eq(there & (command.target == i))",
+        "target.valid.eq(there)",
+        6,
+    ),
+    Mutant(
+        "redistributor.handover-arrives-once",
+        _NETWORK,
+        "source.ready.eq(sender[i] & arrived)",
+        "source.ready.eq(sender[i] & self.busy)",
+        6,
+    ),
+    Mutant(
+        "its.walks-stay-at-home",
+        "hdl.gic.its_tables:TableUnit.elaborate",
+        "with m.Elif(~event_exists):",
+        "with m.Elif(0):",
+        18,
+    ),
+    Mutant(
+        "its.walks-stay-at-home",
+        "hdl.gic.its_tables:TableUnit.elaborate",
+        "request.event[: self._event_id_bits] << 3",
+        "request.event[: self._event_id_bits] << 2",
+        18,
+    ),
+    Mutant(
+        "its.changes-are-forgotten",
+        _COMMANDS,
+        "self.forget_event.eq(command.event)",
+        "self.forget_event.eq(command.device)",
+        12,
+    ),
+    Mutant(
+        "its.changes-are-forgotten",
+        _COMMANDS,
+        "self.forget_all.eq(1)",
+        "self.forget.eq(1)",
+        12,
+    ),
+    Mutant("its.no-stale-translation", _CACHE, "m.Elif(self.forget)", "m.Elif(0)", 14),
+    Mutant("its.no-stale-translation", _CACHE, " & ~was_emptying", "", 16),
     Mutant(
         "its.devices-are-isolated",
-        "hdl.gic.its_cache:TranslationCache.elaborate",
+        _CACHE,
         "(read.data.tag == looked_for)",
         "1",
-        None,
+        14,
     ),
     Mutant(
         "its.movi-loses-nothing",
@@ -302,15 +508,15 @@ MUTANTS = (
         _COMMANDS,
         "act(cpu, LpiOperation.MOVE, lpi=intid, target=new_cpu)",
         "act(new_cpu, LpiOperation.MOVE, lpi=intid, target=new_cpu)",
-        None,
+        22,
     ),
-    Mutant("its.movi-moves", _COMMANDS, "with m.If(cpu != new_cpu):", "with m.If(0):", None),
+    Mutant("its.movi-moves", _COMMANDS, "with m.If(cpu != new_cpu):", "with m.If(0):", 22),
     Mutant(
         "its.movi-moves",
-        "hdl.gic.its_cache:TranslationCache.elaborate",
+        _CACHE,
         "m.Elif(self.forget)",
         "m.Elif(0)",
-        None,
+        28,
     ),
     Mutant(
         "its.creadr-stays-behind",
@@ -322,8 +528,8 @@ MUTANTS = (
     Mutant(
         "its.queue-keeps-moving",
         _COMMANDS,
-        "self.synced.bit_select(action.cpu, 1)",
-        "0",
-        36,
+        "with m.If(self.actions.ready):",
+        "with m.If(self.actions.ready & self.write_offset[0]):",
+        18,
     ),
 )

@@ -4,9 +4,11 @@ import contextlib
 import inspect
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pkgutil import resolve_name
+
+from sim.formal.harness import Harness
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class Mutant:
     """In ``function``, named ``module:qualified.name``, the text ``old`` becomes ``new``.
 
     ``kills`` names the property that notices, ``reach`` a clock after power-on in which it does;
-    None: too late to be searched for, but the proof no longer goes through.
+    None, of a property that says that something can happen: it never does. ``given`` narrows the
+    search for a counterexample that lies deep. ``slow``: not looked for in every test run.
     """
 
     kills: str
@@ -22,6 +25,8 @@ class Mutant:
     old: str
     new: str
     reach: int | None
+    given: Callable[[Harness], None] = lambda h: None
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.kills}: {self.old.strip()} -> {self.new.strip()}"
@@ -37,6 +42,16 @@ class Mutant:
             yield
         finally:
             function.__code__ = sound
+
+    def narrowed(self, make: Callable[[], Harness]) -> Callable[[], Harness]:
+        """``make``, and what is given."""
+
+        def made() -> Harness:
+            harness = make()
+            self.given(harness)
+            return harness
+
+        return made
 
 
 def _code(function, source: str, mutant: Mutant) -> types.CodeType:

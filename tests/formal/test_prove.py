@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from amaranth.hdl import Fragment, Module
@@ -37,6 +38,11 @@ def test_each_property_has_a_name_of_its_own_and_a_sentence():
     for proof in properties.ALL:
         assert proof.meaning.endswith(".")
         assert proof.meaning[0].isupper()
+
+
+def test_the_document_names_each():
+    text = (Path(__file__).parents[2] / "docs" / "proofs.md").read_text()
+    assert not [proof.name for proof in properties.ALL if f"{proof.title}`" not in text]
 
 
 def _prove(*arguments):
@@ -84,9 +90,19 @@ def test_list_says_what_each_means():
     assert len(quick) < len(told)
 
 
-def test_an_unknown_name_is_answered_with_what_there_is():
-    with pytest.raises(ValueError, match=r"no property or block 'bsu'; there are bus, .*its\."):
-        properties.find(["bsu"])
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("bsu", "; near: bus;"),
+        ("two-step-update", "; near: endpoint.two-step-update-never-tears;"),
+        ("?", ";"),
+    ],
+)
+def test_an_unknown_name_is_answered_in_a_line_with_its_neighbours(name, near):
+    with pytest.raises(ValueError, match="no property or block") as caught:
+        properties.find(["bus", name])
+    known = "`irqscope prove --list` shows all"
+    assert str(caught.value) == f"no property or block {name!r}{near} {known}"
 
 
 def _arbiter() -> Harness:

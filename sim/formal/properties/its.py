@@ -1,12 +1,15 @@
 """The ITS: isolation of devices, MOVI against translations, and its command queue.
 
-The whole ITS for two CPUs, with 2-bit ids and a translation cache of two entries, but what its
-tables say comes from :class:`Tables`: one tracked event of one device, wherever MOVI has moved it
-last, and arbitrary answers about all others. Behind the links stand :class:`Redistributors`, which
-do what :mod:`.lpi` proves of the real ones.
+Its parts are proved one by one. :class:`Walks`: the table unit among arbitrary clients and memory.
+:class:`Translations`: translations and their cache, whose tables change at any time.
+:class:`Queue`: the command unit, whose neighbours take any time. :class:`Passage`: the links,
+between arbitrary departures and actions. :class:`Service`: the whole ITS for two CPUs, with 2-bit
+ids and a cache of two entries, whose tables are :class:`Tables`: one tracked event of one device,
+wherever MOVI has moved it last, and arbitrary answers about all others. Redistributors do behind
+the links what :mod:`.lpi` proves of the real ones.
 """
 
-from amaranth.hdl import Cat, Fragment, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Fragment, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,9 +18,17 @@ from hdl.gic.flight import Flight
 from hdl.gic.interfaces import FIRST_LPI, LpiCommand, LpiOperation
 from hdl.gic.its import LINK_DEPTH, Its
 from hdl.gic.its_commands import Action, CommandUnit
-from hdl.gic.its_tables import TableAnswer, TableOperation, TablePort
+from hdl.gic.its_tables import Step, TableAnswer, TableOperation, TablePort, TableRequest, TableUnit
 from hdl.gic.its_translation import FLIGHT_DEPTH, Departure, Message, TranslationUnit
-from hdl.registers.gits import CommandWords, GitsBaser, Opcode, Reason
+from hdl.registers.gits import (
+    CollectionEntry,
+    CommandWords,
+    DeviceEntry,
+    GitsBaser,
+    Opcode,
+    Reason,
+    TranslationEntry,
+)
 from hdl.tap import EventKind
 
 from ..harness import Harness
@@ -28,6 +39,7 @@ PROPERTIES = Properties("its")
 _LPI = FIRST_LPI + 5
 """The tracked LPI. No part of the ITS looks into an INTID that the tables give, so any will do."""
 _CPUS, _IDS, _CACHE, _LPIS = 2, 2, 2, 32
+_WALK_IDS = 4
 
 
 class Tables(wiring.Component):
@@ -183,6 +195,129 @@ class Translations(Remembering):
         self.cache()
 
 
+class Walks(Harness):
+    """The table unit alone; both clients ask what they like, and memory answers what it likes.
+
+    What it answered in the operation under way is remembered by address.
+    """
+
+    def __init__(self):
+        super().__init__(
+            TableUnit(cpus=_CPUS, lpis=_LPIS, device_id_bits=_WALK_IDS, event_id_bits=_WALK_IDS)
+        )
+        m, s, dut = self.m, self.state, self.dut
+        for table in ("devices", "collections"):
+            m.d.comb += getattr(dut, table).eq(self.constant(GitsBaser, table))
+        for name in ("commands", "translations"):
+            port = getattr(dut, name)
+            waits = self.before(port.valid & ~port.done, f"{name}_wait")
+            asked = self.before(port.request, f"{name}_asked")
+            self.assume(~waits | (port.valid & (Value.cast(port.request) == asked)))
+            self.assume(Cat(port.request.operation == x for x in TableOperation).any())
+        request = Mux(s["for_commands"], dut.commands.request, dut.translations.request)
+        self.request = request = TableRequest(request)
+        self.idle, self.done = s.fsm("IDLE"), s.fsm("DONE")
+        self.at_bus = s.fsm("ACCESS") | s.fsm("WAIT")
+        self.operation = request.operation
+        device, event = request.device[:_WALK_IDS], request.event[:_WALK_IDS]
+
+        def remembered(name: str, at, after):
+            """What memory first answered at ``at`` in this operation, ``after`` something else was
+            known; and whether it did."""
+            word, known = Signal(32, name=name), Signal(name=f"{name}_known")
+            answered = s.fsm("WAIT") & dut.bus.response.valid & ~dut.bus.response.p.error
+            with m.If(s.fsm("START")):
+                m.d.sync += known.eq(0)
+            new = answered & after & ~known & ~dut.bus.request.p.write
+            with m.If(new & (s["address"] == at)):
+                m.d.sync += [word.eq(dut.bus.response.p.data), known.eq(1)]
+            return word, known
+
+        self.device_at = TableUnit._base(dut.devices) + (device << 3)
+        low, self.low_known = remembered("device_low", self.device_at, Const(1))
+        high, self.high_known = remembered("device_high", self.device_at + 4, Const(1))
+        self.device_entry = DeviceEntry(Cat(low, high))
+        self.event_at = (self.device_entry.itt_address << 8) + (event << 3)
+        self.device_known = self.low_known & self.high_known
+        word, self.event_known = remembered("event_word", self.event_at, self.device_known)
+        self.event_entry = TranslationEntry(word)
+        intid = self.event_entry.intid
+        self.is_lpi = (intid >= FIRST_LPI) & (intid < FIRST_LPI + _LPIS)
+        looked_up = self.operation == TableOperation.TRANSLATE
+        collection = Mux(looked_up, self.event_entry.collection, request.collection)
+        self.collection_at = TableUnit._base(dut.collections) + (collection << 3)
+        before = self.event_known | (self.operation == TableOperation.COLLECTION)
+        word, self.collection_known = remembered("collection_word", self.collection_at, before)
+        self.collection_entry = CollectionEntry(word)
+        self.device_exists = ~request.device[_WALK_IDS:].any()
+        fits = ~(request.event[_WALK_IDS:].any() | ((event >> self.device_entry.size) >> 1).any())
+        exists = self.device_exists & self.device_entry.valid
+        self.maps_event = self.device_known & exists & fits
+        self._steps()
+
+    def asks(self, *operations: TableOperation) -> Value:
+        return Cat(self.operation == operation for operation in operations).any()
+
+    def _steps(self):
+        s, answer = self.state, TableAnswer(self.state["answer"])
+        step, address = s["step"], s["address"]
+        translate, map_, unmap = (
+            TableOperation.TRANSLATE,
+            TableOperation.MAP_EVENT,
+            TableOperation.UNMAP_EVENT,
+        )
+        walks = self.asks(translate, map_, unmap)
+        event_known = self.asks(translate) & self.maps_event & self.event_known
+        self.lemma("legal", s.legal())
+        self.lemma("known-step", Cat(step == x for x in Step).any())
+        waits = Mux(s["for_commands"], self.dut.commands.valid, self.dut.translations.valid)
+        self.lemma("asked", self.idle | waits)
+        known = answer.data == Value.cast(self.device_entry)
+        here = {
+            Step.READ_LOW: self.asks(TableOperation.READ),
+            Step.READ_HIGH: self.asks(TableOperation.READ),
+            Step.DEVICE_LOW: walks & (address == self.device_at),
+            Step.DEVICE_HIGH: walks
+            & (address == self.device_at + 4)
+            & self.low_known
+            & (answer.data[:32] == Value.cast(self.device_entry)[:32]),
+            Step.EVENT: self.asks(translate) & (address == self.event_at) & self.maps_event,
+            Step.COLLECTION: (self.asks(TableOperation.COLLECTION) | event_known)
+            & (address == self.collection_at),
+            Step.WRITE_DEVICE_LOW: self.asks(TableOperation.MAP_DEVICE)
+            & (address == self.device_at),
+            Step.WRITE_DEVICE_HIGH: self.asks(TableOperation.MAP_DEVICE)
+            & (address == self.device_at + 4),
+            Step.WRITE_EVENT: self.asks(map_, unmap) & (address == self.event_at) & self.maps_event,
+            Step.WRITE_COLLECTION: self.asks(TableOperation.MAP_COLLECTION)
+            & (address == self.collection_at),
+        }
+        for which, condition in here.items():
+            now = self.at_bus & (step == which)
+            self.lemma(f"step-{which.name.lower()}".replace("_", "-"), ~now | condition)
+        known_words = Cat(self.low_known, self.high_known, self.event_known, self.collection_known)
+        reads = (Step.DEVICE_LOW, Step.DEVICE_HIGH, Step.EVENT, Step.COLLECTION)
+        for i, which in enumerate(reads):
+            now = self.at_bus & (step == which)
+            self.lemma(f"new-{i}", ~now | ~known_words[i:].any())
+        self.lemma("new-event", ~s.fsm("DEVICE") | ~known_words[2:].any())
+        self.lemma("new-collection", ~s.fsm("EVENT") | ~known_words[3])
+        entry = (answer.intid == self.event_entry.intid) & (
+            answer.collection == self.event_entry.collection
+        )
+        in_device = s.fsm("DEVICE")
+        self.lemma("has-device", ~in_device | (walks & self.device_known & known))
+        self.lemma("exists", ~(walks & (self.at_bus | in_device)) | self.device_exists)
+        self.lemma("has-event", ~s.fsm("EVENT") | (event_known & entry))
+        translated = self.asks(translate) & ((self.at_bus & (step == Step.COLLECTION)) | self.done)
+        ok = self.at_bus | (answer.reason == Reason.OK)
+        self.lemma("answer", ~(translated & ok) | (event_known & entry & self.is_lpi))
+        complete = self.done & self.asks(translate) & (answer.reason == Reason.OK)
+        target = self.collection_entry.target
+        right = self.collection_known & self.collection_entry.valid & (target < _CPUS)
+        self.lemma("target", ~complete | (right & (answer.target == target)))
+
+
 class Silent(wiring.Component):
     """A unit with the ports of another, that the harness speaks for."""
 
@@ -287,6 +422,118 @@ def devices_are_isolated() -> Harness:
     for the tracked event of the tracked device, whatever is remembered in between."""
     h = Translations()
     h.claim("only-its-own", ~h.departs | h.is_tracked)
+    return h
+
+
+@PROPERTIES.proof(steps=1, reach=12)
+def walks_stay_at_home() -> Harness:
+    """A translation answers what memory holds at the entry of its own device and event, within the
+    range MAPD gave; a command writes only the entries it names, and a translation none."""
+    h = Walks()
+    s, dut, answer = h.state, h.dut, TableAnswer(h.state["answer"])
+    complete = h.done & h.asks(TableOperation.TRANSLATE) & (answer.reason == Reason.OK)
+    entry, collection = h.event_entry, h.collection_entry
+    h.claim("mapped", ~complete | (h.maps_event & h.event_known & h.is_lpi))
+    h.claim("its-own", ~complete | (answer.intid == entry.intid))
+    at_cpu = h.collection_known & collection.valid & (answer.target == collection.target)
+    h.claim("its-cpu", ~complete | at_cpu)
+    request, address = dut.bus.request, s["address"]
+    writes = request.valid & request.p.write
+    shown = request.p.address == Cat(Const(0, 2), address[2 : len(request.p.address)])
+    h.claim("on-the-bus", ~request.valid | (shown & ~address[len(request.p.address) :].any()))
+    device = (address == h.device_at) | (address == h.device_at + 4)
+    mine = (
+        (h.asks(TableOperation.MAP_DEVICE) & device)
+        | (h.asks(TableOperation.MAP_COLLECTION) & (address == h.collection_at))
+        | (
+            h.asks(TableOperation.MAP_EVENT, TableOperation.UNMAP_EVENT)
+            & (address == h.event_at)
+            & h.maps_event
+        )
+    )
+    h.claim("writes-its-own", ~writes | mine)
+    return h
+
+
+@PROPERTIES.proof(steps=1, reach=24)
+def changes_are_forgotten() -> Harness:
+    """In the clock after a command's MAPTI, MAPI, MOVI or DISCARD has changed an event's entry, the
+    cache is told to forget that event, and after MAPD and MAPC to forget all."""
+    h = Queue(stall_on_error=False)
+    s, dut = h.state, h.dut
+    request, answer = dut.tables.request, dut.tables.answer
+    unmapped = (answer.reason == Reason.UNMAPPED_COLLECTION) & (
+        request.operation == TableOperation.UNMAP_EVENT
+    )
+    changed = dut.tables.valid & dut.tables.done & ((answer.reason == Reason.OK) | unmapped)
+    whole = Cat(
+        request.operation == x for x in (TableOperation.MAP_DEVICE, TableOperation.MAP_COLLECTION)
+    ).any()
+    single = Cat(
+        request.operation == x for x in (TableOperation.MAP_EVENT, TableOperation.UNMAP_EVENT)
+    ).any()
+    opcode, operation = h.words.opcode, s["operation"]
+    at_work = s.fsm("TABLE") | s.fsm("NEXT")
+    for what, opcodes in (
+        (TableOperation.MAP_DEVICE, (Opcode.MAPD,)),
+        (TableOperation.MAP_COLLECTION, (Opcode.MAPC,)),
+        (TableOperation.MAP_EVENT, (Opcode.MAPTI, Opcode.MAPI, Opcode.MOVI)),
+        (TableOperation.UNMAP_EVENT, (Opcode.DISCARD,)),
+    ):
+        those = Cat(opcode == code for code in opcodes).any()
+        name = what.name.lower().replace("_", "-")
+        h.lemma(f"by-{name}", ~(at_work & (operation == what)) | those)
+    h.lemma("fetch", ~s.fsm("FETCH") | (operation == TableOperation.READ))
+    device, event = (h.before(request[name], name) for name in ("device", "event"))
+    this = (dut.forget_device == device[:_IDS]) & (dut.forget_event == event[:_IDS])
+    h.claim("event", ~h.before(changed & single, "changed_one") | (dut.forget & this))
+    h.claim("all", ~h.before(changed & whole, "changed_many") | dut.forget_all)
+    return h
+
+
+@PROPERTIES.proof(steps=1)
+def no_stale_translation() -> Harness:
+    """Whatever changes the mapping of an event, and however often: a translation that begins after
+    the cache was told to forget goes where the tables say then, or nowhere if nowhere."""
+    h = Translations()
+    m, s, dut = h.m, h.state, h.dut
+    tables = dut.tables
+    place = data.StructLayout({"intid": 16, "target": range(_CPUS)})
+    where, mapped = Signal(place, name="where"), Signal(name="mapped")
+    changes, new = h.arbitrary(1, "changes"), h.arbitrary(place, "new")
+    with m.If(changes):
+        m.d.sync += [where.eq(new), mapped.eq(h.arbitrary(1, "maps"))]
+    tracked = (tables.request.device == h.device) & (tables.request.event == h.event)
+    done, answer = tables.done, tables.answer
+    there = (answer.intid == where.intid) & (answer.target == where.target)
+    h.assume(~(done & changes))
+    h.assume(~(done & tracked) | ((answer.reason == Reason.OK) == mapped))
+    h.assume(~(done & tracked & mapped) | there)
+    told = (dut.forget_device == h.device) & (dut.forget_event == h.event)
+    must_forget = h.before(changes, "must_forget")
+    h.assume(~must_forget | dut.forget_all | (dut.forget & told))
+    stale = Signal()
+    with m.If(~h.found):
+        m.d.sync += stale.eq(0)
+    with m.If(changes | must_forget):
+        m.d.sync += stale.eq(1)
+
+    def fresh(entry) -> Value:
+        return mapped & (entry.intid == where.intid) & (entry.target == where.target)
+
+    emptying, emptied = s["cache.emptying"], s["cache.emptied"]
+    for i, row in enumerate(h.rows):
+        its = row.valid & (row.tag == h.tag) & (h.index == i)
+        to_be_emptied = emptying & (emptied <= i)
+        h.lemma(f"emptied-{i}", ~(emptying & (emptied > i) & row.valid))
+        h.lemma(f"fresh-{i}", ~its | to_be_emptied | must_forget | fresh(row))
+    found = h.found & h.is_tracked
+    h.lemma("fresh-read", ~(found & s["cache.hit"]) | stale | fresh(h.read))
+    h.lemma("fresh-walk", ~(h.walked & h.is_tracked) | stale | fresh(h.result))
+    translated = dut.tap.valid & (dut.tap.record.kind == EventKind.TRANSLATION) & found
+    record = dut.tap.record
+    right = mapped & (record.data == where.intid) & (record.unit == where.target)
+    h.claim("as-mapped", ~translated | stale | right)
     return h
 
 
@@ -417,6 +664,7 @@ class Queue(Harness):
         self.lemma("legal", self.state.legal())
         self.lemma("inside", self.read < entries)
         self.lemma("written-inside", written < entries)
+        self.words = CommandWords(self.state["words"])
         self.lemma("something-to-do", self.idle | (ahead(written) != 0))
 
 
@@ -436,18 +684,33 @@ def creadr_stays_behind() -> Harness:
     return h
 
 
-@PROPERTIES.proof(steps=36, reach=36)
+@PROPERTIES.proof(steps=1, reach=16)
 def queue_keeps_moving() -> Harness:
-    """With "skip", every command is consumed: within 36 clocks, when table operations, links and
-    redistributors answer within a clock each."""
+    """With "skip", every command is consumed within 13 clocks of its own, whatever it is: clocks in
+    which it waits for its table operation, a link, translations or a redistributor aside."""
     h = Queue(stall_on_error=False)
-    dut = h.dut
-    h.assume(dut.tables.done == dut.tables.valid)
-    h.assume(dut.actions.ready & dut.drained & dut.synced.all())
-    age = Signal(6)
+    dut, s = h.dut, h.state
+    at = {state: s.fsm(state) for state in s.states()}
+    operation, action = s["operation"], s["action"]
+    waits = (at["FETCH"] | at["TABLE"]) & ~dut.tables.done
+    waits |= at["ACT"] & ~dut.actions.ready
+    waits |= at["DRAIN"] & ~dut.drained
+    waits |= at["SYNC"] & ~dut.synced.bit_select(action[:8], 1)
+    age = Signal(5)
     with h.m.If(h.idle | h.advances):
         h.m.d.sync += age.eq(0)
-    with h.m.Else():
+    with h.m.Elif(~waits):
         h.m.d.sync += age.eq(age + 1)
-    h.claim("consumed", age < 32)
+    first = operation == TableOperation.TRANSLATE
+    second = operation == TableOperation.COLLECTION
+    reached = Mux(first, 5, Mux(second, 7, 9))
+    h.lemma("fetches", ~at["FETCH"] | (age == s["word"]))
+    h.lemma("executes", ~at["EXECUTE"] | (age == 4))
+    h.lemma("looks-up", ~at["TABLE"] | (age <= reached))
+    h.lemma("goes-on", ~at["NEXT"] | (age <= reached + 1))
+    h.lemma("waits-for-translations", ~at["DRAIN"] | (age == 5))
+    h.lemma("acts", ~(at["ACT"] | at["FAIL"]) | (age <= 11))
+    h.lemma("waits-for-a-cpu", ~at["SYNC"] | (age <= 12))
+    h.lemma("begins-anew", ~h.idle | (age == 0))
+    h.claim("consumed", age <= 13)
     return h

@@ -7,14 +7,18 @@ and what the bus answers (property bytes, pending tables) are arbitrary.
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
 from hdl.gic.interfaces import FIRST_LPI, LpiOperation
-from hdl.gic.lpi import Job, LpiEngine
+from hdl.gic.lpi import Job, LpiEngine, Origin
+from hdl.gic.lpi_links import HandoverNetwork
 from hdl.gic.lpi_tree import RADIX, BestOfRow, Leaf, Summary
 
 from ..harness import Harness
 from ..proof import Properties
+from .bus import one_hot_or_none
 
 PROPERTIES = Properties("redistributor")
 _LPIS = 32
+_CPUS = 3
+"""Of the network between the engines; an engine itself knows of one more."""
 _ROWS = _LPIS // RADIX
 _LEAF = Leaf.as_shape().size
 _SUMMARY = Summary.as_shape().size
@@ -147,7 +151,7 @@ class Engine(Harness):
         self.lemma("shown-best", ~eligible | self.aside | s["stale"] | best)
 
 
-@PROPERTIES.proof(steps=1, slow=True, pruned=False)
+@PROPERTIES.proof(steps=1, slow=True)
 def best_lpi_is_signalled() -> Harness:
     """The signalled LPI is pending and enabled, with the priority its property has, and no other
     that is pending and enabled is more urgent, or as urgent with a lower number."""
@@ -240,4 +244,98 @@ def moved_is_handed_over() -> Harness:
     taken = h.before(handover.valid & handover.ready, "handed_over")
     any_left = h.before(h.stores & s["leaves"], "any_left")
     h.claim("once", ~(taken & handover.valid) | any_left)
+    return h
+
+
+@PROPERTIES.proof(steps=1, reach=18)
+def arrival_is_carried_out() -> Harness:
+    """An LPI that another CPU hands over is pending when its hand-over is taken, and not only
+    later, unless LPIs are off here or the engine does not have it."""
+    h = Engine()
+    s, arrival = h.state, h.dut.arrival
+    waits = h.before(arrival.valid & ~arrival.ready, "waits")
+    payload = h.before(arrival.payload, "payload")
+    h.assume(~waits | (arrival.valid & (Value.cast(arrival.payload) == payload)))
+    number = arrival.p.intid - FIRST_LPI
+    own = h.working & (s["job_origin"] == Origin.ARRIVAL)
+    same = (h.job == Job.SET) & (number == h.job_lpi)
+    h.lemma("its-own", ~own | (arrival.valid & same))
+    taken = arrival.valid & arrival.ready & (arrival.p.intid == h.intid)
+    has_it = s["live"] & (s["id_bits"] >= 13)
+    refused = h.at("OFF") | (h.at("READY") & ~has_it)
+    done = h.stored(Job.SET)
+    h.claim("carried-out", ~taken | refused | done)
+    h.claim("pending", ~h.before(taken & done, "taken") | h.leaf.pending)
+    return h
+
+
+class Prompt(Engine):
+    """An engine whose bus answers at once."""
+
+    def __init__(self):
+        super().__init__()
+        request, response = self.dut.bus.request, self.dut.bus.response
+        asked = self.before(request.valid & request.ready, "asked")
+        self.assume(request.ready & (response.valid == asked))
+        self.lemma("answered", self.at("FETCH_WAIT", "LOAD_WAIT", "STORE_WAIT") == asked)
+
+    def taken_within(self, stream, clocks: int, excused: Value):
+        waits = self.before(stream.valid & ~stream.ready, "waits")
+        payload = self.before(stream.payload, "payload")
+        same = Value.cast(stream.payload) == payload
+        self.assume(~waits | (stream.valid & same))
+        waited = Signal(range(clocks + 1))
+        more = Mux(waited == clocks, clocks, waited + 1)
+        waiting = stream.valid & ~stream.ready & ~excused
+        self.m.d.sync += waited.eq(Mux(waiting, more, 0))
+        self.claim("in-time", waited < clocks)
+
+
+@PROPERTIES.proof(steps=22, reach=36, slow=True)
+def arrival_is_taken_in_time() -> Harness:
+    """With a bus that answers at once, an engine that is not just being switched on or off takes a
+    hand-over within 20 clocks, its own under way or not: engines do not block each other."""
+    h = Prompt()
+    h.taken_within(h.dut.arrival, 20, h.aside)
+    return h
+
+
+@PROPERTIES.proof(steps=26, reach=40, slow=True)
+def command_is_taken_in_time() -> Harness:
+    """With a bus that answers at once, a command of the ITS is taken within 24 clocks, in turn with
+    direct ones, when no hand-over, scan or load of the pending table is in its way."""
+    h = Prompt()
+    s = h.state
+    busy = h.dut.arrival.valid | s["scanning"] | s["loading"] | s["moving"]
+    h.taken_within(h.dut.its.command, 24, h.aside | busy | ~s["live"])
+    return h
+
+
+@PROPERTIES.proof(steps=1, reach=8)
+def handover_arrives_once() -> Harness:
+    """Between three CPUs each hand-over is given to its target once and as it was offered, and only
+    then its sender is told."""
+    h = Harness(HandoverNetwork(_CPUS))
+    s, senders, targets = h.state, h.dut.senders, h.dut.targets
+    for i, sender in enumerate(senders):
+        held = h.before(sender.valid & ~sender.ready, f"held_{i}")
+        payload = h.before(sender.payload, f"payload_{i}")
+        same = Value.cast(sender.payload) == payload
+        h.assume(~held | (sender.valid & same))
+        carried = sender.valid & (Value.cast(sender.payload) == s["command"])
+        h.lemma(f"carried-{i}", ~s["sender"][i] | carried)
+    h.lemma("one-carried", one_hot_or_none(s["sender"]))
+    told = Cat(sender.valid & sender.ready for sender in senders)
+    given = Cat(target.valid & target.ready for target in targets)
+    h.claim("one-told", one_hot_or_none(told))
+    h.claim("one-given", one_hot_or_none(given))
+    for i, sender in enumerate(senders):
+        exists = sender.p.target < _CPUS
+        h.claim(f"told-{i}", ~told[i] | (given == Mux(exists, 1 << sender.p.target, 0)))
+    for t, target in enumerate(targets):
+        its = Cat(
+            told[i] & (Value.cast(sender.payload) == Value.cast(target.payload))
+            for i, sender in enumerate(senders)
+        )
+        h.claim(f"as-offered-{t}", ~given[t] | its.any())
     return h
