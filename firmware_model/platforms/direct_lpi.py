@@ -34,7 +34,7 @@ class DirectLpiSystem(MessageSystem):
         self._first = first
         super().__init__(FasteoiFlow(), strategy.kernel, **options)
 
-    def make_chip(self, spi: bool) -> PciMsiChip:
+    def make_chip(self) -> PciMsiChip:
         self.direct = DirectLpiDomain(self.gic, LpiTables(self.gic, Pages()), self._first)
         return DirectLpiMsiChip(self.capability, self.direct, self._strategy)
 

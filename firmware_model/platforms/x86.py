@@ -5,10 +5,7 @@ from typing import Any
 from hdl.registers import pci
 
 from ..chips import local_apic
-from ..chips.pci import PciFunction
-from ..chips.pci_irq import disable_messages, enable_messages
-from ..chips.pci_msi import MsiCapability
-from ..chips.pci_msix import MsixCapability
+from ..chips.pci_irq import PciMsiChip
 from ..chips.vector_table import VectorTable
 from ..chips.x86_entry import CALL_VECTOR, InterruptEntry, take_cpu_down
 from ..chips.x86_msi import X86MsiChip
@@ -16,19 +13,16 @@ from ..chips.x86_vector import VectorDomain
 from ..core.desc import Action, IrqDesc
 from ..core.flow import EdgeFlow, FlowHandler
 from ..core.kernel import Kernel
-from ..core.manage import free_irq, request_irq
+from ..core.manage import request_irq
 from ..core.migration import irq_set_affinity
 from ..drivers.bystander import Bystander
-from ..drivers.event_device import EventDriver
 from ..machine.cpu import Cpu
 from ..machine.ops import Line
 from ..strategies.torn_msi import MsiStrategy
-from .system import System
-
-CAPABILITIES = ("msi", "msix")
+from .message_device import MessageDeviceSystem
 
 
-class X86System(System):
+class X86System(MessageDeviceSystem):
     """CPUs, vectors, and the event device of one PCI function; the software of a whole machine.
 
     Parameters
@@ -39,34 +33,20 @@ class X86System(System):
         None: the strategy's.
     flow : FlowHandler or None
         Of the function's interrupt; None: the usual edge flow.
-    capability : str
-        "msi" or "msix"; the function must have it.
-    device : int
-        PCI device number of the function (endpoint number + 1).
-    bar : int
-        Where its BAR is put.
-    affinity : int
-        CPUs that its interrupt may go to at first, one bit each.
     vectors : int, or a sequence with one for each CPU
         Lowest vector given to devices.
-    keep_pin : bool
-        A device quirk: INTx stays possible, so that an event while MSI is off asserts the pin.
-    work : int
-        Clocks that the device's handler works.
+    capability, device, bar, affinity, keep_pin, work
+        See :meth:`add_device`.
     cpus, jiffy, options
         See :class:`System`; after a jiffy the old vector is cleaned up.
 
     Attributes
     ----------
-    irq : int
-        Of the event device.
-    desc, driver, chip, entry, domain
-        The parts.
+    entry, domain
+        Of the vectors.
     machine, core, calls
         See :class:`System`.
     """
-
-    irq = 33
 
     def __init__(
         self,
@@ -83,36 +63,26 @@ class X86System(System):
         work: int = 0,
         **options: Any,
     ):
-        if capability not in CAPABILITIES:
-            raise ValueError(f'capability must be "msi" or "msix", not {capability!r}')
         self.strategy = strategy() if isinstance(strategy, type) else strategy
-        kernel = self.strategy.kernel if kernel is None else kernel
-        super().__init__(kernel, **options)
+        super().__init__(self.strategy.kernel if kernel is None else kernel, **options)
         self.domain = VectorDomain(self.core, VectorTable(len(self.machine.cpus), vectors))
         self.entry = InterruptEntry(self.domain)
         self.strategy.install(self.entry)
         self.entry.system[CALL_VECTOR] = self._handle_calls
-        self.bar = bar
-        self.function = PciFunction(device)
-        self.capability: MsiCapability | MsixCapability
-        if capability == "msi":
-            self.capability = MsiCapability(
-                self.function, read_back=kernel.msi_read_back, keep_pin=keep_pin
-            )
-        else:
-            self.capability = MsixCapability(
-                self.function,
-                bar,
-                can_mask=self.strategy.can_mask,
-                masked_update=kernel.msix_masked_update,
-                unmask_read_back=kernel.msix_unmask_read_back,
-                keep_pin=keep_pin,
-            )
-        self.chip = X86MsiChip(self.capability, self.domain, self.strategy)
-        self.driver = EventDriver(bar, work=work)
-        self.action = Action(self.driver.handle, "event device")
-        self.desc = self.core.allocate(self.irq, affinity=affinity, handle=flow or EdgeFlow())
+        self.add_device(
+            flow or EdgeFlow(),
+            capability=capability,
+            device=device,
+            bar=bar,
+            affinity=affinity,
+            work=work,
+            can_mask=self.strategy.can_mask,
+            keep_pin=keep_pin,
+        )
         self.install()
+
+    def make_chip(self) -> PciMsiChip:
+        return X86MsiChip(self.capability, self.domain, self.strategy)
 
     async def vector(self, cpu: Cpu, line: Line) -> None:
         await self.entry.vector(cpu, line)
@@ -126,24 +96,6 @@ class X86System(System):
     async def send_call(self, cpu: Cpu, target: int) -> None:
         async with cpu.irqs_disabled():
             await self.domain.send_ipi(cpu, target, CALL_VECTOR)
-
-    async def set_up(self, cpu: Cpu) -> None:
-        await self.set_up_device(cpu)
-
-    async def set_up_device(self, cpu: Cpu) -> None:
-        """Find the function, enable its messages, request its interrupt."""
-        await self.function.enable(cpu, self.bar)
-        if not await self.capability.probe(cpu):
-            cpu.misuse("the function has no such capability", irq=self.irq)
-            return
-        error = await enable_messages(cpu, self.chip, [self.desc])
-        if not error:
-            await request_irq(cpu, self.desc, self.action)
-
-    async def tear_down_device(self, cpu: Cpu) -> None:
-        """The opposite of :meth:`set_up_device`."""
-        await free_irq(cpu, self.desc, self.action)
-        await disable_messages(cpu, self.chip, [self.desc])
 
     def add_bystander(self, irq: int, cpu: int, vector: int) -> Bystander:
         """Another device's interrupt, which holds ``vector`` of ``cpu``. Before the start."""

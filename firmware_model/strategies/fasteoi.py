@@ -53,6 +53,17 @@ class Drop(FasteoiStrategy):
         """Nothing."""
 
 
+class Ungated(FasteoiStrategy):
+    """No gate, to see what IRQD_IRQ_INPROGRESS is there for."""
+
+    name = "ungated"
+    summary = "an interrupt that finds its handler running runs it, too"
+    claims_correct = False
+
+    async def while_in_progress(self, cpu: Cpu, desc: IrqDesc) -> bool:
+        return True
+
+
 class Rerun(FasteoiStrategy):
     """F1, the first patch: the CPU that runs the handler runs it again. One EOI, at the end."""
 
@@ -176,6 +187,7 @@ STRATEGIES: dict[str, type[FasteoiStrategy] | type[EdgeStrategy]] = {
     strategy.name: strategy
     for strategy in (
         Drop,
+        Ungated,
         Rerun,
         RerunAsPosted,
         RerunEoiInLoop,

@@ -63,6 +63,7 @@ enum Reason : uint32_t { WATCHED = 1, DUE = 2, FULL = 4 };
 constexpr uint64_t PAGE_WORDS = 1024;
 constexpr uint64_t PAGES = (RAM_WORDS + PAGE_WORDS - 1) / PAGE_WORDS;
 constexpr size_t MAX_RECORDS = 1u << 22;
+constexpr uint32_t LOOK = 8;  // clocks between looks for a design that rests: each costs a copy
 
 struct Snapshot {
     uint64_t cycle;
@@ -89,6 +90,7 @@ struct Sim {
     std::vector<uint8_t> page_written = std::vector<uint8_t>(PAGES);
     std::vector<Snapshot> snapshots;
     uint64_t view[std::size(VIEW)];
+    std::vector<uint8_t> before;  // the model's state when it was last looked at
 
     Sim() : top(new Vtop{&context}) { list_ports(*top, ports); }
 
@@ -189,16 +191,38 @@ struct Sim {
     uint32_t run(const Poke* pokes, uint32_t count, uint64_t until) {
         for (uint32_t i = 0; i < count; ++i) push(pokes[i]);
         uint32_t reason = 0;
+        uint32_t clocks = 0;
         while (!reason) {
             if (cycle >= until) return DUE;
+            const bool look = ++clocks % LOOK == 0;
+            if (look) keep();
+            const size_t logged = records.size();
             if (sample()) {
                 reason |= WATCHED;
                 for (size_t i = 0; i < std::size(VIEW); ++i) view[i] = get(VIEW[i]);
             }
             if (records.size() >= MAX_RECORDS) reason |= FULL;
+            const bool silent = !reason && records.size() == logged && !top->ram_written;
             clock();
+            if (look && silent && kept()) rest(until);
         }
         return reason;
+    }
+
+    // A clock that changes nothing is followed by more of them, until an input changes.
+    void rest(uint64_t until) {
+        cycle = schedule.empty() ? until : std::min(until, schedule.front().cycle);
+    }
+
+    void keep() {
+        before.assign(state(), ram());
+        before.insert(before.end(), ram_end(), state_end());
+    }
+
+    bool kept() {
+        const size_t low = ram() - state();
+        return !std::memcmp(before.data(), state(), low)
+               && !std::memcmp(before.data() + low, ram_end(), before.size() - low);
     }
 
     // Carry out steps one after the other; fewer than count: the next was not answered in time.

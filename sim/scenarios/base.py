@@ -14,7 +14,7 @@ lambdas and functions within functions.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -56,6 +56,20 @@ class Strategy:
     config: SocConfig | None = None
 
 
+def strategies_of(
+    classes: Mapping[str, Any], config: Callable[[Any], SocConfig | None] = lambda _: None
+) -> dict[str, Strategy]:
+    """Strategies that are a class each, with the hardware that each needs."""
+    return {
+        name: Strategy(code.summary, code.claims_correct, code, config(code))
+        for name, code in classes.items()
+    }
+
+
+Block = Mapping[str, Sequence[int]]
+"""Values of axes: all their combinations, one trial each."""
+
+
 class System(Protocol):
     """All software of a trial; what else it has is between ``boot`` and ``stimulate``."""
 
@@ -74,8 +88,8 @@ class Scenario(ABC):
     boot_axes : sequence of str
         Axes that the boot depends on.
     grids : mapping
-        For ``sweep``: the values of axes in the grids ``quick`` and ``full``; others keep their
-        default.
+        For ``sweep``, by name: blocks of trials. An axis that a block does not name keeps its
+        default. ``full`` has every clock of the window in which things can race.
     own : type or None
         What a strategy of the user's own must be a subclass of; None: there can be none.
     """
@@ -88,7 +102,7 @@ class Scenario(ABC):
     boot_axes: ClassVar[Sequence[str]] = ()
     axes: ClassVar[Mapping[str, Axis]]
     strategies: ClassVar[Mapping[str, Strategy]]
-    grids: ClassVar[Mapping[str, Mapping[str, Sequence[int]]]]
+    grids: ClassVar[Mapping[str, Sequence[Block]]]
     own: ClassVar[type | None] = None
 
     @abstractmethod
@@ -174,6 +188,12 @@ class Scenario(ABC):
             return Strategy(code.summary, code.claims_correct, code)
         known = ", ".join(self.strategies) + (", or FILE.py:CLASS" if self.own else "")
         raise ValueError(f"{self.name} has no strategy {word!r}; it has: {known}")
+
+    def code(self, word: str) -> Any:
+        """The class that does it, of a strategy that is one."""
+        code = self.strategy(word).code
+        assert code is not None
+        return code
 
     def label(self, word: str) -> str:
         """What the strategy ``word`` is called in tables and file names."""

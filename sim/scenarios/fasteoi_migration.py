@@ -15,7 +15,7 @@ from hdl.registers.pci import requester_id
 
 from ..trial import Outcome, Plan
 from ..verdict import GicOwner, Owner, judge, judge_gic, left_behind
-from .base import Axis, Scenario, Strategy, device_event
+from .base import Axis, Block, Scenario, device_event, strategies_of
 from .machines import ARM, X86, gic_frames
 
 BOOT = 4_000
@@ -37,6 +37,47 @@ ENDPOINT = 0
 ACTION = "event device"
 OLD, NEW = 0, 1
 """The CPU that the interrupt goes to at first, and where it moves."""
+
+
+EVENT = 300
+"""Clock of the first event in the full grid."""
+SHORT, LONG = 50, 230
+"""Clocks that its handlers work: until after a second event has come; so long that a move which
+begins after the handler takes effect before its end."""
+
+
+def _full() -> list[Block]:
+    """Every clock of the move against every clock of the second event, where they can race.
+
+    The first event is acknowledged 45 clocks after it comes, and its handler looks at the device
+    10 clocks after it began. Messages meet the new CPU from 190 to 230 clocks into a move, which
+    holds the descriptor for 285 clocks or more.
+
+    1. The move began before the acknowledge, and takes effect after the first event: its handler
+       starts when the move is complete. What comes before that looks at the device is served; only
+       what is on its way to the old CPU when messages begin to meet the new one is served there.
+    2. The move begins after the handler, and takes effect before its end. The second event races
+       with it from the handler's look at the device on, and on either CPU.
+    3. A third thing happens, at any time while a handler works for 600 clocks, as usual.
+
+    Earlier moves are complete when the first event comes; later ones take effect when its handler
+    has ended.
+    """
+    early, late = range(EVENT - 240, EVENT + 49), range(EVENT + 49, EVENT + LONG - 150)
+    every: list[Block] = [
+        {
+            "move": (move,),
+            "inject2": [*range(move + 195, move + 232), *range(move + 285, move + 340)],
+            "handler_cycles": (SHORT,),
+        }
+        for move in early
+    ]
+    after = range(EVENT, EVENT + LONG + 75)
+    every += [{"move": late, "inject2": after, "handler_cycles": (LONG,)}]
+    every = [{**block, "inject1": (EVENT,)} for block in every]
+    every += [{axis: range(1, 1001)} for axis in ("move_back", "disable_enable", "free_irq")]
+    every += [{"inject2": range(100, 1001)}]
+    return [{**block, "eoimode": SWITCH} for block in every]
 
 
 class FasteoiMigration(Scenario):
@@ -68,27 +109,20 @@ class FasteoiMigration(Scenario):
             NEVER, 0, 2000, "clocks to disable_irq_nosync and enable_irq; 0: never"
         ),
     }
-    strategies = {
-        name: Strategy(
-            code.summary,
-            code.claims_correct,
-            code,
-            X86 if issubclass(code, EdgeStrategy) else None,
-        )
-        for name, code in STRATEGIES.items()
-    }
+    strategies = strategies_of(
+        STRATEGIES, lambda code: X86 if issubclass(code, EdgeStrategy) else None
+    )
     grids = {
-        "quick": {"inject2": range(100, 1101, 50), "move": (60, 160), "eoimode": SWITCH},
-        # A move in clock 160 takes effect in clock 330; the handler then runs until clock 760.
-        "full": {"inject2": range(150, 1001), "move": range(1, 402, 20)},
+        "quick": [{"inject2": range(100, 1101, 50), "move": (60, 160), "eoimode": SWITCH}],
+        "full": _full(),
     }
     own = FasteoiStrategy
 
     def idle_axes(self, strategy: str) -> Collection[str]:
-        return ("move", "eoimode") if issubclass(self._code(strategy), EdgeStrategy) else ()
+        return ("move", "eoimode") if issubclass(self.code(strategy), EdgeStrategy) else ()
 
     def boot(self, strategy: str, at: Mapping[str, int]) -> MessageSystem | X86System:
-        code = self._code(strategy)
+        code = self.code(strategy)
         if issubclass(code, EdgeStrategy):
             return X86System(TwoStep, kernel=code.kernel, flow=code(), jiffy=JIFFY)
         return MessageSystem(
@@ -125,7 +159,7 @@ class FasteoiMigration(Scenario):
         return Plan(system.machine, pokes, limit=BOOT + LIMIT, settle=JIFFY + 100)
 
     def judge(self, strategy: str, at: Mapping[str, int], outcome: Outcome) -> frozenset[str]:
-        code = self._code(strategy)
+        code = self.code(strategy)
         if issubclass(code, EdgeStrategy):
             return self._judge_edge(outcome)
         intid = MBI_INTID if code.spi else FIRST_LPI
@@ -144,11 +178,6 @@ class FasteoiMigration(Scenario):
 
     def drivers(self, strategy: str) -> Mapping[str, int]:
         return {ACTION: ENDPOINT}
-
-    def _code(self, strategy: str) -> type[FasteoiStrategy] | type[EdgeStrategy]:
-        code = self.strategy(strategy).code
-        assert code is not None
-        return code
 
     def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
         clock = BOOT + at["inject2"]

@@ -61,7 +61,7 @@ class FirstMsi(Scenario):
     boot_clocks = BOOT
     axes = {"inject": Axis(40, 0, 400, "clocks after the set-up at which the device has an event")}
     strategies = {"plain": Strategy("the message is written once, before the first event", True)}
-    grids = {"quick": {"inject": range(0, 101, 10)}, "full": {"inject": range(401)}}
+    grids = {"quick": [{"inject": range(0, 101, 10)}], "full": [{"inject": range(401)}]}
 
     def boot(self, strategy: str, at: Mapping[str, int]) -> _System:
         return _System(self.config.cpus)

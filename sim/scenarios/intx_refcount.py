@@ -22,7 +22,7 @@ from hdl.tap import EventKind
 from ..hosts.base import Poke
 from ..trial import Outcome, Plan
 from ..verdict import FATAL_RECORDS, lost, overlap, starved
-from .base import Axis, Scenario, Strategy, device_event
+from .base import Axis, Scenario, device_event, strategies_of
 from .machines import ARM, gic_frames
 
 INTID = FIRST_SPI + 1
@@ -38,6 +38,8 @@ LIMIT = 3_000
 PATIENCE = 300
 BEARABLE = 10
 SWITCH = (0, 1)
+AROUND = range(-60, 121)
+"""Clocks from the unplugging to the event: before, during and after the removal."""
 
 
 class IntxRefcount(Scenario):
@@ -62,41 +64,42 @@ class IntxRefcount(Scenario):
         "hierarchy": Axis(1, *SWITCH, "1: the wires' domain is a level above the GIC's"),
         "legacy": Axis(0, *SWITCH, "1: all map the line, and it is disposed of once, at the end"),
     }
-    strategies = {
-        name: Strategy(strategy.summary, strategy.claims_correct, strategy)
-        for name, strategy in STRATEGIES.items()
-    }
+    strategies = strategies_of(STRATEGIES)
     grids = {
-        "quick": {
-            "unplug": (100, 300),
-            "assert": range(-40, 201, 60),
-            "order": SWITCH,
-            "parallel": SWITCH,
-            "hierarchy": SWITCH,
-            "legacy": SWITCH,
-        },
-        # It is looked for every 25 clocks; what follows then takes 50.
-        "full": {
-            "unplug": range(300, 325),
-            "assert": range(-60, 121),
-            "hierarchy": SWITCH,
-        },
-        # The unplugging hits the probes, and these each other.
-        "probe": {
-            "unplug": (0, 40, 80, 300),
-            "stagger": range(161),
-            "functions": (2, 4),
-            "order": SWITCH,
-            "parallel": (1,),
-        },
+        "quick": [
+            {
+                "unplug": (100, 300),
+                "assert": range(-40, 201, 60),
+                "order": SWITCH,
+                "parallel": SWITCH,
+                "hierarchy": SWITCH,
+                "legacy": SWITCH,
+            }
+        ],
+        "full": [
+            # The function that goes is looked for every 26 clocks; what follows takes 50.
+            {"unplug": range(300, 326), "assert": AROUND, "hierarchy": SWITCH},
+            {"assert": AROUND, "functions": (2, 3, 4), "order": SWITCH, "hierarchy": SWITCH},
+            {"assert": AROUND, "legacy": (1,), "order": SWITCH, "hierarchy": SWITCH},
+            # The unplugging hits the probes; it is seen when the function's own is complete.
+            {"unplug": range(131), "stagger": (10, 60), "order": SWITCH, "parallel": SWITCH},
+            # A probe of 100 clocks hits the removal, which is complete 80 after the unplugging.
+            {"unplug": range(100, 126), "stagger": range(201), "order": SWITCH, "parallel": (1,)},
+            # Probes hit each other.
+            {
+                "stagger": range(161),
+                "functions": (2, 3, 4),
+                "order": SWITCH,
+                "parallel": SWITCH,
+                "hierarchy": SWITCH,
+            },
+        ],
     }
     own = LineStrategy
 
     def boot(self, strategy: str, at: Mapping[str, int]) -> SharedLineSystem:
-        code = self.strategy(strategy).code
-        assert code is not None
         return SharedLineSystem(
-            code,
+            self.code(strategy),
             hierarchical=bool(at["hierarchy"]),
             cpus=ARM.cpus,
             frames=gic_frames(ARM),

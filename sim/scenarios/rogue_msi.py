@@ -33,6 +33,7 @@ QUICK_DATA = (*range(0x30), 0x41, 0x42, CALL_VECTOR, 0x100, *range(0x2000, 0x200
 
 FRAME = 0x1_0000
 LARGEST = 0x10_0000
+FRAMES = range(0, LARGEST, FRAME)
 
 GIC = DISTRIBUTOR.base
 TRANSLATIONS = ARM.its_region.base + TRANSLATION_FRAME
@@ -92,15 +93,17 @@ class RogueMsi(Scenario):
         "its-open": Strategy("an ITS, but every frame of the GIC is within reach", False),
     }
     grids = {
-        "quick": {"address": QUICK_ADDRESSES, "data": QUICK_DATA},
-        "full": {
+        "quick": [{"address": QUICK_ADDRESSES, "data": QUICK_DATA}],
+        "full": [
             # Doorbells and pending registers stand at the beginning of a frame.
-            "address": (
-                0x1040,
-                *(page + word for page in range(0, LARGEST, FRAME) for word in range(0, 0x300, 4)),
-            ),
-            "data": (0, 1, 2, SPI, 0x41, 0x42, CALL_VECTOR, 0x100, *range(0x2000, 0x2004)),
-        },
+            {
+                "address": [
+                    0x1040,
+                    *(frame + word for frame in FRAMES for word in range(0, 0x300, 4)),
+                ],
+                "data": (0, 1, 2, SPI, 0x41, 0x42, CALL_VECTOR, 0x100, *range(0x2000, 0x2004)),
+            },
+        ],
     }
 
     def boot(self, strategy: str, at: Mapping[str, int]) -> X86RogueSystem | ArmRogueSystem:

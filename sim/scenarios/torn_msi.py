@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+from firmware_model.core.records import Kind
 from firmware_model.platforms.arm64_messages import MessageSystem
 from firmware_model.platforms.x86 import MovingInterrupt
 from firmware_model.strategies import direct_lpi
@@ -13,7 +14,7 @@ from ..hosts.base import Poke
 from ..trial import Outcome, Plan
 from ..verdict import Owner, judge
 from . import torn_msi_arm as arm
-from .base import Axis, Scenario, Strategy, device_event
+from .base import Axis, Scenario, device_event, strategies_of
 from .machines import MASKABLE, MSIX, PLAIN, X86
 
 ACTION = "event device"
@@ -48,7 +49,7 @@ class TornMsi(Scenario):
     )
     config = X86
     boot_clocks = MOVE
-    boot_axes = ("foreign_new", "foreign_old", "hi_changes")
+    boot_axes = ("foreign_new", "foreign_old", "hi_changes", "keep_pin")
     axes = {
         "inject": Axis(45, 0, 400, "clocks from the start of the move to the device's event"),
         "bus_latency": Axis(0, 0, 500, "clocks a posted write takes from the function to the bus"),
@@ -58,38 +59,35 @@ class TornMsi(Scenario):
         "foreign_new": Axis(0, *SWITCH, "1: the new vector is another device's on CPU 0"),
         "foreign_old": Axis(0, *SWITCH, "1: the old vector is another device's on CPU 1"),
         "hi_changes": Axis(0, *SWITCH, "1: on Arm, the upper address words of the CPUs differ"),
+        "keep_pin": Axis(0, *SWITCH, "1: the function asserts its pin while its MSI is off"),
     }
-    strategies = {
-        name: Strategy(strategy.summary, strategy.claims_correct, strategy)
-        for name, strategy in STRATEGIES.items()
-    } | {
-        name: Strategy(strategy.summary, strategy.claims_correct, strategy, arm.config(strategy))
-        for name, strategy in direct_lpi.STRATEGIES.items()
-    }
+    strategies = strategies_of(STRATEGIES) | strategies_of(direct_lpi.STRATEGIES, arm.config)
     grids = {
-        "quick": {"inject": range(0, 161, 4), "hotplug": SWITCH},
+        "quick": [{"inject": range(0, 161, 4), "hotplug": SWITCH}],
         # Without latencies the first write is 33 clocks into the move, the last one 110.
-        "full": {
-            "inject": range(241),
-            "hotplug": SWITCH,
-            "bus_latency": (0, 60),
-            "ordering": SWITCH,
-            "foreign_new": SWITCH,
-            "foreign_old": SWITCH,
-            "hi_changes": SWITCH,
-        },
+        "full": [
+            {
+                "inject": range(241),
+                "hotplug": SWITCH,
+                "bus_latency": (0, 60),
+                "ordering": SWITCH,
+                "foreign_new": SWITCH,
+                "foreign_old": SWITCH,
+                "hi_changes": SWITCH,
+            }
+        ],
     }
     own = MsiStrategy
 
     def begin(self, strategy: str) -> int:
-        return arm.BOOT if _on_arm(self._code(strategy)) else MOVE
+        return arm.BOOT if _on_arm(self.code(strategy)) else MOVE
 
     def idle_axes(self, strategy: str) -> Collection[str]:
-        on_arm = _on_arm(self._code(strategy))
-        return ("hotplug", "foreign_new", "foreign_old") if on_arm else ("hi_changes",)
+        on_arm = _on_arm(self.code(strategy))
+        return ("hotplug", "foreign_new", "foreign_old", "keep_pin") if on_arm else ("hi_changes",)
 
     def boot(self, strategy: str, at: Mapping[str, int]) -> MovingInterrupt | MessageSystem:
-        code = self._code(strategy)
+        code = self.code(strategy)
         if _on_arm(code):
             return arm.boot(code, at["hi_changes"])
         endpoint = _endpoint(code)
@@ -101,6 +99,7 @@ class TornMsi(Scenario):
             foreign_new=bool(at["foreign_new"]),
             foreign_old=bool(at["foreign_old"]),
             device=endpoint + 1,
+            keep_pin=bool(at["keep_pin"]),
             capability="msix" if endpoint == MSIX else "msi",
             jiffy=JIFFY,
         )
@@ -108,7 +107,7 @@ class TornMsi(Scenario):
     def stimulate(
         self, system: MovingInterrupt | MessageSystem, strategy: str, at: Mapping[str, int]
     ) -> Plan:
-        endpoint = _endpoint(self._code(strategy))
+        endpoint = _endpoint(self.code(strategy))
         begin = self.begin(strategy)
         pokes = [
             Poke(begin, "fabric_posted_latency", at["bus_latency"]),
@@ -129,14 +128,14 @@ class TornMsi(Scenario):
         return Plan(system.machine, pokes, limit=limit, settle=settle)
 
     def judge(self, strategy: str, at: Mapping[str, int], outcome: Outcome) -> frozenset[str]:
-        code = self._code(strategy)
+        code = self.code(strategy)
         if _on_arm(code):
             return arm.verdicts(code, outcome, ACTION, _limit(self.complete(strategy, at)) // 2)
         return judge(outcome, self.owner(strategy, self.complete(strategy, at)))
 
     def owner(self, strategy: str, at: Mapping[str, int]) -> Owner:
         """Whose trial it is."""
-        code = self._code(strategy)
+        code = self.code(strategy)
         endpoint = _endpoint(code)
         foreign = {(0, NEW_VECTOR)} if at["foreign_new"] else set()
         foreign |= {(1, OLD_VECTOR)} if at["foreign_old"] else set()
@@ -150,13 +149,26 @@ class TornMsi(Scenario):
             patience=_limit(at) // 2,
         )
 
-    def drivers(self, strategy: str) -> Mapping[str, int]:
-        return {ACTION: _endpoint(self._code(strategy))}
+    def figures(
+        self, strategy: str, at: Mapping[str, int], outcome: Outcome
+    ) -> Mapping[str, float]:
+        """What a move costs beside the events: interrupts sent again, runs of anybody's handler in
+        vain, and assertions of the function's pin."""
+        asserted = [e for e in outcome.events if e.kind == EventKind.INTX and e.data]
+        kinds = [record.kind for record in outcome.log]
+        vain = [
+            record
+            for record in outcome.log
+            if record.kind == Kind.HANDLER_END and not int(record.fields["result"])
+        ]
+        return {
+            "resent": kinds.count(Kind.RETRIGGER),
+            "in_vain": len(vain) + kinds.count(Kind.NO_IRQ_HANDLER),
+            "pin": len(asserted),
+        }
 
-    def _code(self, strategy: str) -> type[MsiStrategy]:
-        code = self.strategy(strategy).code
-        assert code is not None
-        return code
+    def drivers(self, strategy: str) -> Mapping[str, int]:
+        return {ACTION: _endpoint(self.code(strategy))}
 
     def window(self, at: Mapping[str, int], outcome: Outcome) -> tuple[int, int]:
         raised = [e.cycle for e in outcome.events if e.kind == EventKind.DEVICE_EVENT]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..scenarios import Scenario
+from ..scenarios.base import Block
 from ..trial import Stall
 
 SPAN = "AXIS=LO:HI[:STEP]"
@@ -20,27 +21,27 @@ class Point:
     stalls: tuple[Stall, ...] = ()
 
 
-def parse_grid(scenario: Scenario, words: Sequence[str]) -> dict[str, list[int]]:
-    """The values of every axis.
+def parse_grid(scenario: Scenario, words: Sequence[str]) -> list[Block]:
+    """Blocks that have the values of every axis: their trials together are the sweep's.
 
     Each word is a grid of the scenario (``quick``, which is what no word means, or ``full``), or
     ``default``, the default of every axis, or a span of one axis, both ends included; later words
     win. What no word names keeps its default.
     """
-    defaults = {name: [axis.default] for name, axis in scenario.axes.items()}
-    grid = dict(defaults)
+    defaults: Block = {name: [axis.default] for name, axis in scenario.axes.items()}
+    grid = [defaults]
     for word in words or ("quick",):
         if word == DEFAULT:
-            grid |= defaults
+            news: Sequence[Block] = [defaults]
         elif word in scenario.grids:
-            grid |= {name: list(values) for name, values in scenario.grids[word].items()}
+            news = scenario.grids[word]
         else:
-            name, values = _span(scenario, word)
-            grid[name] = values
+            news = [_span(scenario, word)]
+        grid = [{**block, **new} for block in grid for new in news]
     return grid
 
 
-def _span(scenario: Scenario, word: str) -> tuple[str, list[int]]:
+def _span(scenario: Scenario, word: str) -> Block:
     name, equals, text = word.partition("=")
     if not equals:
         known = ", ".join([*scenario.grids, DEFAULT])
@@ -61,22 +62,28 @@ def _span(scenario: Scenario, word: str) -> tuple[str, list[int]]:
         raise ValueError(f"--grid {name}=LO:HI[:STEP] goes upwards, not {text!r}")
     for end in (low, high):
         scenario.axes[name].check(name, end)
-    return name, list(range(low, high + 1, step))
+    return {name: range(low, high + 1, step)}
 
 
 def points(
     strategies: Iterable[str],
-    grid: Mapping[str, Sequence[int]],
+    grid: Iterable[Block],
     scenario: Scenario | None = None,
 ) -> list[Point]:
-    """Every trial of the grid, strategy by strategy; the last axis changes fastest.
+    """Every trial of the grid once, strategy by strategy; the last axis changes fastest.
 
     With ``scenario``, an axis that means nothing to a strategy does not multiply its trials.
     """
-    found = []
+    blocks = list(grid)
+    found: list[Point] = []
     for strategy in strategies:
         idle = scenario.idle_axes(strategy) if scenario else ()
-        axes = [values[:1] if name in idle else values for name, values in grid.items()]
-        for values in itertools.product(*axes):
-            found.append(Point(strategy, dict(zip(grid, values, strict=True))))
+        seen: dict[tuple, Point] = {}
+        for block in blocks:
+            axes = [values[:1] if name in idle else values for name, values in block.items()]
+            for values in itertools.product(*axes):
+                at = dict(zip(block, values, strict=True))
+                key = tuple(None if name in idle else at[name] for name in at)
+                seen.setdefault(key, Point(strategy, at))
+        found += seen.values()
     return found

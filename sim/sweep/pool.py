@@ -12,7 +12,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -32,6 +32,8 @@ from .grid import Point
 BATCH = 16
 """Trials that a worker is sent at a time."""
 ATTEMPTS = 2
+TRIAL_SECONDS = 60.0
+"""What a trial may take; usually it is some milliseconds, but software may loop for ever."""
 RUNNERS = {
     "verilated": "sim.sweep.pool:Runner",
     "cocotb": "sim.sweep.simulated:SimulatedRunner",
@@ -76,6 +78,26 @@ def judged(scenario: Scenario, point: Point, outcome: Outcome) -> Result:
     )
 
 
+@contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """Kill this process (by SIGALRM) if what is done within takes longer; None: never."""
+    if seconds is None:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def how_it_ended(what: str, status: int, seconds: float | None) -> str:
+    """In words, for a process that :func:`limited` may have killed."""
+    if status == -signal.SIGALRM and seconds is not None:
+        return f"the trial took more than {seconds:g} s"
+    return f"{what} ended with status {status}"
+
+
 class Runner:
     """Machines that run the trials of one scenario, one for each hardware its strategies need.
 
@@ -108,9 +130,17 @@ class Runner:
         except Exception as error:
             return Result(point, error=f"{type(error).__name__}: {error}")
 
-    def run_all(self, points: Iterable[Point]) -> Iterator[Result]:
-        """The results, in order, each as soon as it is there."""
-        return map(self.run, points)
+    def run_all(self, points: Iterable[Point], seconds: float | None = None) -> Iterator[Result]:
+        """The results, in order, each as soon as it is there.
+
+        A trial that takes more than ``seconds`` ends this process; machines are made before.
+        """
+        for point in points:
+            with suppress(Exception):  # the trial says it
+                self.prepare([point.strategy])
+            with limited(seconds):
+                result = self.run(point)
+            yield result
 
     def close(self) -> None:
         """Free the machines."""
@@ -125,7 +155,7 @@ class Runner:
         self.close()
 
 
-def _work(runner_class: str, scenario: str, pipe: Connection) -> None:
+def _work(runner_class: str, scenario: str, pipe: Connection, seconds: float) -> None:
     """The life of a worker. It ends with the pipe."""
     os.setpgid(0, 0)  # so that all it starts ends with it
     runner = resolve_name(runner_class)(scenario)
@@ -133,18 +163,19 @@ def _work(runner_class: str, scenario: str, pipe: Connection) -> None:
     gc.freeze()  # what is there by now stays: collections need not look at it
     with suppress(EOFError, ConnectionError):
         while True:
-            for result in runner.run_all(pipe.recv()):
+            for result in runner.run_all(pipe.recv(), seconds):
                 pipe.send(result)
 
 
 class _Worker:
     """A process seen from outside."""
 
-    def __init__(self, runner: str, scenario: str):
+    def __init__(self, runner: str, scenario: str, seconds: float):
+        self.seconds = seconds
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
-            target=_work, args=(runner, scenario, theirs), daemon=True
+            target=_work, args=(runner, scenario, theirs, seconds), daemon=True
         )
         # Ctrl-C is for the parent alone. The child inherits what is blocked, from its first moment;
         # the start of the resource tracker, which comes with the first child, would unblock it.
@@ -172,15 +203,20 @@ class _Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)  # type: ignore[arg-type]
             self.process.kill()
             self.process.join()
-        return f"the process ended with status {self.process.exitcode}"
+        return how_it_ended("the process", self.process.exitcode or 0, self.seconds)
 
 
 def run_points(
-    scenario: str, points: Sequence[Point], jobs: int, host: str = "verilated"
+    scenario: str,
+    points: Sequence[Point],
+    jobs: int,
+    host: str = "verilated",
+    seconds: float = TRIAL_SECONDS,
 ) -> Generator[Result]:
     """The result of every point, as they come; ``jobs`` processes. ``host``: of :data:`RUNNERS`.
 
-    Closing the iterator ends the processes.
+    A trial whose process dies, or that takes more than ``seconds``, is tried once more. Closing the
+    iterator ends the processes.
 
     Raises
     ------
@@ -194,7 +230,7 @@ def run_points(
     try:
         while todo or any(worker.waiting for worker in workers):
             for _ in range(min(jobs - len(workers), len(todo))):
-                workers.append(_Worker(RUNNERS[host], scenario))
+                workers.append(_Worker(RUNNERS[host], scenario, seconds))
             for worker in workers:
                 if todo and not worker.waiting:
                     size = min(BATCH, -(-len(todo) // jobs))

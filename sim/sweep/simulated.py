@@ -17,7 +17,7 @@ from ..hosts.cocotb import CocotbHost, run_in_simulator
 from ..scenarios import Scenario, find_scenario
 from ..trial import Mark, Outcome, drive_async, outcome
 from .grid import Point
-from .pool import Result, judged
+from .pool import Result, how_it_ended, judged, limited
 
 
 class SimulatedRunner:
@@ -26,16 +26,18 @@ class SimulatedRunner:
     def __init__(self, scenario: str):
         self.scenario = find_scenario(scenario)
 
-    def run_all(self, points: Sequence[Point]) -> list[Result]:
-        """The results, in order."""
+    def run_all(self, points: Sequence[Point], seconds: float | None = None) -> list[Result]:
+        """The results, in order. A boot or a trial that takes more than ``seconds`` is killed."""
         done: list[Result] = []
         for config, group in groupby(points, lambda point: self.scenario.hardware(point.strategy)):
-            job = {"scenario": self.scenario.name, "points": list(group)}
+            job = {"scenario": self.scenario.name, "points": list(group), "seconds": seconds}
             done += run_in_simulator(Design(config), "sim.sweep.simulated:run_inside", job)
         return done
 
 
-async def run_inside(host: CocotbHost, scenario: str, points: list[Point]) -> list[Result]:
+async def run_inside(
+    host: CocotbHost, scenario: str, points: list[Point], seconds: float | None
+) -> list[Result]:
     """Inside the simulation, at clock 0."""
     found = find_scenario(scenario)
 
@@ -46,29 +48,36 @@ async def run_inside(host: CocotbHost, scenario: str, points: list[Point]) -> li
     for _, group in groupby(points, boot):
         together = list(group)
         try:
-            results += await in_child(lambda: _boot_and_run(host, found, together))  # noqa: B023
+            results += await in_child(
+                lambda: _boot_and_run(host, found, together, seconds),  # noqa: B023
+                seconds,
+            )
         except ChildError as error:
             results += [Result(point, error=str(error)) for point in together]
     return results
 
 
-async def _boot_and_run(host: CocotbHost, scenario: Scenario, points: list[Point]) -> list[Result]:
+async def _boot_and_run(
+    host: CocotbHost, scenario: Scenario, points: list[Point], seconds: float | None
+) -> list[Result]:
     since = Mark.of(host)
     strategy = points[0].strategy
     system, plan = scenario.boot_plan(strategy, points[0].at)
-    end = await drive_async(plan, host, since.cycle)
+    with limited(seconds):
+        end = await drive_async(plan, host, since.cycle)
     if not end.booted:
         failed = outcome(end, host, since)
         return [judged(scenario, point, failed) for point in points]
 
     async def trial(point: Point) -> Outcome:
-        second = scenario.second_part(system, strategy, point.at, point.stalls)
-        return outcome(await drive_async(second, host, since.cycle), host, since)
+        with limited(seconds):
+            second = scenario.second_part(system, strategy, point.at, point.stalls)
+            return outcome(await drive_async(second, host, since.cycle), host, since)
 
     results = []
     for point in points:
         try:
-            ran = await in_child(lambda: trial(point))  # noqa: B023
+            ran = await in_child(lambda: trial(point), seconds)  # noqa: B023
             results.append(judged(scenario, point, ran))
         except ChildError as error:
             results.append(Result(point, error=str(error)))
@@ -79,13 +88,13 @@ class ChildError(RuntimeError):
     """What a child was to do went wrong there."""
 
 
-async def in_child(work: Callable[[], Awaitable[Any]]) -> Any:
+async def in_child(work: Callable[[], Awaitable[Any]], seconds: float | None) -> Any:
     """What ``work`` comes to in a copy of this process; here no time passes.
 
     Raises
     ------
     ChildError
-        If it raises there, or the child dies.
+        If it raises there, or the child dies; maybe as parts of it were limited to ``seconds``.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -102,7 +111,8 @@ async def in_child(work: Callable[[], Awaitable[Any]]) -> Any:
         content = pipe.read()
     _, status = os.waitpid(child, 0)
     if not content:
-        raise ChildError(f"the simulation ended with status {os.waitstatus_to_exitcode(status)}")
+        code = os.waitstatus_to_exitcode(status)
+        raise ChildError(how_it_ended("the simulation", code, seconds))
     fine, value = pickle.loads(content)
     if not fine:
         raise ChildError(value)

@@ -7,7 +7,7 @@ from ..hosts.cocotb import model_folder
 from ..scenarios import Scenario
 from .cluster import run_on_cluster
 from .grid import Point
-from .pool import Result, Runner, run_points
+from .pool import TRIAL_SECONDS, Result, Runner, run_points
 from .results import Execute
 
 
@@ -17,10 +17,12 @@ def executor(
     jobs: int,
     host: str = "verilated",
     scheduler: str | None = None,
+    seconds: float = TRIAL_SECONDS,
 ) -> Execute:
     """Who runs the points: ``jobs`` processes here, or the cluster of a dask ``scheduler``.
 
-    What they need here is compiled first, once, before many want it.
+    Here, a trial may take ``seconds``; a cluster has no such limit. What they need here is compiled
+    first, once, before many want it.
     """
     if scheduler is not None:
         return lambda name, points: run_on_cluster(name, points, scheduler)
@@ -32,6 +34,6 @@ def executor(
             runner.prepare(strategies)
 
     def here(name: str, points: Sequence[Point]) -> Generator[Result]:
-        return run_points(name, points, jobs, host)
+        return run_points(name, points, jobs, host, seconds)
 
     return here

@@ -150,3 +150,25 @@ def test_a_boot_that_crashes_is_its_trials_end(machinery):
 def test_a_stimulus_before_its_time_is_refused(machinery):
     with pytest.raises(ValueError, match="in clock 99 of the trial, before clock 100, where"):
         machinery.run(Toy(), "quick", {"inject": -1})
+
+
+def test_clocks_in_which_nothing_changes_are_skipped_and_counted():
+    """The same events in the same clocks as when each is asked for, and no time for a trillion."""
+    scenario = find_scenario("torn-msi")
+    with VerilatedHost(Design(X86)) as host:
+        _, plan = scenario.boot_plan("naive", scenario.complete("naive", {}))
+        run(plan, host)
+        booted, begin = host.snapshot(), host.cycle
+        events = [poke for clock in (777, 790, 2000) for poke in device_event(0, begin + clock)]
+        host.advance(events, begin + 3000)
+        while host.cycle < begin + 3000:
+            host.advance([], begin + 3000)
+        at_once = host.records()
+        host.restore(booted)
+        for clock in range(3000):
+            host.advance([] if clock else events, begin + clock + 1)
+        assert host.cycle == begin + 3000
+        assert (host.records() == at_once).all()
+        assert len(at_once) > 3
+        host.restore(booted)
+        assert host.advance([], begin + 10**12).cycle == begin + 10**12

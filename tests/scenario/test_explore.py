@@ -5,6 +5,8 @@ import shlex
 
 import pytest
 
+from firmware_model.core.records import Kind
+from hdl.tap import EventKind
 from sim.runs import Request, execute
 from sim.scenarios import find_scenario
 from sim.sweep import Bounds, Point, parse_grid, points, run_sweep
@@ -80,6 +82,45 @@ def test_it_finds_what_the_plain_axes_do_not_reach(here):
     assert plain.coverage("two-step")["boundaries"] == 0
 
 
+def test_two_stalls_find_what_one_does_not(here):
+    """The event misses the update, even if that is late by 30 clocks, and hits it 60 late."""
+    once, twice = (
+        sweep(here, "naive", ["default", "inject=105"], Bounds(stalls, (30,))) for stalls in (1, 2)
+    )
+    assert not any(result.verdicts for result in once.results)
+    [lost] = [e for e in twice.counterexamples("naive") if e.verdict == "lost"]
+    first, second = lost.point.stalls
+    assert first.cpu == second.cpu == 0
+    assert first.step < second.step
+    boundaries = sum(len(steps) for steps in once.results[0].steps)
+    assert len(once.results) == 1 + boundaries
+    assert len(twice.results) == len(once.results) + boundaries * (boundaries - 1) // 2
+    assert twice.results[: len(once.results)] == once.results
+    assert len({result.point.stalls for result in twice.results}) == len(twice.results)
+    assert twice.coverage("naive")["boundaries"] == boundaries
+    assert twice.coverage("naive")["outcomes"] > once.coverage("naive")["outcomes"]
+
+
+def test_a_second_stall_reaches_the_steps_that_the_first_one_made(runner):
+    """A wait for a lock, or another way through the software."""
+    plain = Point("two-step", TORN.complete("two-step", {"inject": 60}))
+    [first] = runner.run_all([plain])
+    usual = {(cpu, step) for cpu, steps in enumerate(first.steps) for step in steps}
+    once = list(runner.run_all(extended([first], (300,))))
+    twice = {stall[:2] for point in extended(once, (300,)) for stall in point.stalls}
+    assert usual < twice
+    longer = next(result for result in once if result.steps != first.steps)
+    new = [
+        point
+        for point in extended([longer], (300,))
+        if any(stall[:2] not in usual for stall in point.stalls)
+    ]
+    assert new
+    for result in runner.run_all(new):
+        assert not result.error
+        assert not result.verdicts
+
+
 def test_a_counterexample_with_a_stall_can_be_run_again(here, tmp_path):
     found = sweep(here, "naive", ["default", "inject=75"], Bounds(1, (30,)))
     assert not found.results[0].verdicts, "the event alone comes too late"
@@ -92,6 +133,27 @@ def test_a_counterexample_with_a_stall_can_be_run_again(here, tmp_path):
     answer = json.loads(json.dumps(found.answer(None)))
     assert answer["strategies"][0]["smallest_counterexample"]["stalls"] == [str(stall)]
     assert answer["strategies"][0]["coverage"]["boundaries"] > 20
+
+
+@pytest.mark.parametrize("strategy", ["resend", "spi-control"])
+def test_an_acknowledge_that_stalls_reads_1023_when_the_interrupt_has_moved(strategy):
+    """Exactly one boundary does that: the CPU is interrupted, and the move takes it back."""
+    scenario = find_scenario("fasteoi-migration")
+    plain = Point(strategy, scenario.complete(strategy, {}))
+    with Runner("fasteoi-migration") as runner:
+        [usual] = runner.run_all([plain])
+        stalled = [p for p in extended([usual], (300,)) if p.stalls[0].cpu == 0]
+        results = list(runner.run_all(stalled))
+        assert set().union(*(result.verdicts for result in results)) == {"spurious"}
+        [found] = [result for result in results if result.verdicts]
+        outcome = runner.outcome(found.point)
+    [vain] = [record for record in outcome.log if record.kind == Kind.SPURIOUS_INTID]
+    lines = [e for e in outcome.events if e.kind == EventKind.LINE and e.unit == 0]
+    raised, dropped = lines[-2:]
+    assert (raised.data, dropped.data) == (1, 0)
+    assert raised.cycle < dropped.cycle < vain.cycle, "withdrawn before it looks"
+    starts = [record for record in outcome.log if record.kind == Kind.HANDLER_START]
+    assert [record.cpu for record in starts] == [1, 1], "and handled where it went"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hdl.gic.interfaces import FIRST_LPI
 from hdl.registers.gits import Opcode
 from hdl.tap import EventKind
 from sim.scenarios import find_scenario
-from sim.scenarios.fasteoi_migration import BOOT
+from sim.scenarios.fasteoi_migration import BOOT, EVENT, LONG, SHORT
 from sim.sweep import Point
 from sim.sweep.pool import Runner, judged
 
@@ -49,6 +49,7 @@ def commands(outcome, opcode):
 
 EXPECTED = {
     "drop": {"lost"},
+    "ungated": {"overlap"},
     "rerun": {"wrong_cpu"},
     "rerun-as-posted": {"wrong_cpu"},
     "rerun-eoi-in-loop": {"wrong_cpu", "crash"},
@@ -232,14 +233,54 @@ def test_a_strategy_of_ones_own(trial, tmp_path):
     assert SCENARIO.label(own) == "stubborn"
 
 
-def test_the_grids_have_room_on_both_sides(trial):
+def test_the_quick_grid_has_room_on_both_sides(trial):
     """The second event comes before the move is complete to after the end of the handler."""
-    for grid in SCENARIO.grids.values():
-        for move in (min(grid["move"]), max(grid["move"])):
-            outcome, _ = trial("drop", inject2=2000, move=move)
-            moved = records(outcome, Kind.MOVE_END)[-1].cycle - BOOT
-            end = records(outcome, Kind.HANDLER_END)[0].cycle - BOOT
-            assert min(grid["inject2"]) < moved < end < max(grid["inject2"])
+    [grid] = SCENARIO.grids["quick"]
+    for move in (min(grid["move"]), max(grid["move"])):
+        outcome, _ = trial("drop", inject2=2000, move=move)
+        moved = records(outcome, Kind.MOVE_END)[-1].cycle - BOOT
+        end = records(outcome, Kind.HANDLER_END)[0].cycle - BOOT
+        assert min(grid["inject2"]) < moved < end < max(grid["inject2"])
+
+
+ON_ITS_WAY = range(195, 232)
+"""Clocks from a move to an event whose message is translated before it, and arrives after it."""
+
+
+def racing(trial, strategy, step, **at):
+    """Clocks of the second event that earn a verdict."""
+    clocks = range(EVENT + 1, at["move"] + 420, step)
+    return [c for c in clocks if trial(strategy, inject1=EVENT, inject2=c, **at)[1]]
+
+
+@pytest.mark.parametrize(
+    ("move", "work"),
+    [
+        (EVENT - 170, SHORT),
+        (EVENT - 100, SHORT),
+        (EVENT + 48, SHORT),
+        (EVENT + 49, LONG),
+        (EVENT + LONG - 151, LONG),
+    ],
+)
+def test_events_race_only_where_the_full_grid_has_every_clock(trial, move, work):
+    covered = set()
+    for block in SCENARIO.grids["full"]:
+        if move in block.get("move", ()) and work in block["handler_cycles"]:
+            covered |= set(block["inject2"])
+    lost = racing(trial, "drop", 5, move=move, handler_cycles=work)
+    assert lost
+    assert set(lost) <= covered
+    assert set(racing(trial, "resend", 9, move=move, handler_cycles=work)) <= covered
+
+
+@pytest.mark.parametrize(
+    ("move", "work"), [(EVENT - 260, SHORT), (EVENT + 60, SHORT), (EVENT + LONG - 120, LONG)]
+)
+def test_before_and_after_the_moves_of_the_full_grid_nothing_is_lost(trial, move, work):
+    """Whichever move it is, a message may be on its way to the old CPU."""
+    found = racing(trial, "drop", 5, move=move, handler_cycles=work)
+    assert {clock - move for clock in found} <= set(ON_ITS_WAY)
 
 
 def test_an_lpi_on_its_way_during_the_move_stays_with_the_old_cpu(trial):

@@ -8,13 +8,13 @@ from firmware_model.core.records import Kind
 from firmware_model.machine.ops import Record
 from hdl.tap import EventKind
 from sim.scenarios import find_scenario
-from sim.scenarios.intx_refcount import INTID, PATIENCE, START
+from sim.scenarios.intx_refcount import AROUND, INTID, PATIENCE, START
 from sim.sweep import Point
 from sim.sweep.explore import extended
 from sim.sweep.pool import Runner
 
 SCENARIO = find_scenario("intx-refcount")
-AROUND = range(-60, 121, 15)
+SOME = range(-60, 121, 15)
 """Clocks from the unplugging to the event: before, during and after the removal."""
 CREATION = 20
 """Clocks of the allocation, in which another CPU can look for the mapping in vain."""
@@ -30,7 +30,7 @@ def point(strategy, **at):
     return Point(strategy, SCENARIO.complete(strategy, at))
 
 
-def verdicts(runner, strategy, axis="assert", values=AROUND, **at):
+def verdicts(runner, strategy, axis="assert", values=SOME, **at):
     """The verdicts of trials, by the value of the axis."""
     found = {}
     for value in values:
@@ -208,16 +208,36 @@ def test_a_stall_between_map_and_count(runner, strategy, at, broken):
     assert sum(bool(result.verdicts) for result in results) == 2 * len(broken)
 
 
-def test_the_grids_reach_both_sides_of_what_happens(runner):
+def test_the_quick_grid_reaches_both_sides_of_what_happens(runner):
     trial = runner.outcome(point("dispose-always"))
     unplug = START + SCENARIO.axes["unplug"].default
     removal = records(trial, Kind.UNMAPPED)[-1].cycle - unplug
-    for name in ("quick", "full"):
-        offsets = SCENARIO.grids[name]["assert"]
-        assert min(offsets) < 0 < removal + 10 < max(offsets)
-    full = SCENARIO.grids["full"]
-    assert all(full[axis].step == 1 for axis in ("unplug", "assert")), "every clock"
-    assert max(SCENARIO.grids["probe"]["stagger"]) > 130, "a probe takes that long"
+    [grid] = SCENARIO.grids["quick"]
+    assert min(grid["assert"]) < 0 < removal + 10 < max(grid["assert"])
+
+
+PERIOD = 26
+"""Clocks from one look for the function to the next."""
+
+
+@pytest.mark.parametrize("strategy", ["dispose-always", "arch-count"])
+def test_the_full_grid_has_every_clock_that_matters(runner, strategy):
+    """Looking is periodic, and events before and after its offsets earn what its ends do."""
+    around, *_, probing, _ = SCENARIO.grids["full"]
+    assert len(around["unplug"]) == len(probing["unplug"]) == PERIOD
+    first = min(around["unplug"])
+    for unplug in range(first, first + PERIOD, 6):
+        found = [
+            verdicts(runner, strategy, values=(-30, 0, 30, 60), unplug=clock)
+            for clock in (unplug, unplug + PERIOD)
+        ]
+        assert found[0] == found[1]
+    low, high = min(AROUND), max(AROUND)
+    outside = verdicts(runner, strategy, values=(-200, -100, low, high, 200, 300), unplug=first)
+    assert outside[-200] == outside[-100] == outside[low] == set()
+    assert outside[high] == outside[200] == outside[300]
+    late = verdicts(runner, strategy, "stagger", (max(probing["stagger"]), 260, 320), unplug=100)
+    assert len({frozenset(earned) for earned in late.values()}) == 1
 
 
 # A strategy of one's own, and the verdicts that none of the above earns

@@ -184,6 +184,38 @@ def test_an_overflow_between_look_and_clearing_is_kept_if_the_counters_stop(runn
         assert not any(verdicts(runner, strategy, **at).values())
 
 
+def test_an_event_that_starts_on_the_new_cpu_escapes_the_old_ones_stop(runner):
+    """In the window a handler runs on the old CPU while the new one starts the next counter.
+
+    Nothing keeps the two apart, so the handler clears an overflow that it has not seen.
+    """
+
+    def lost(strategy):
+        return [
+            (overflow, again)
+            for overflow in range(80, 100, 2)
+            for again in having(
+                verdicts(
+                    runner, strategy, "again", range(26, 47, 4), overflow=overflow, pmus=1, dying=0
+                ),
+                "lost",
+            )
+        ]
+
+    found = lost("dmc620")
+    assert found
+    assert not lost("multiplexed"), "it clears what it has read, and nothing else"
+    overflow, again = found[0]
+    trial = outcome(runner, "dmc620", overflow=overflow, again=again, pmus=1, dying=0)
+    [start] = records(trial, Kind.HANDLER_START)
+    [end] = records(trial, Kind.HANDLER_END)
+    moved = {r.fields["counter"]: r.cycle for r in records(trial, Kind.EVENT_MOVED)}
+    assert start.cpu == 0
+    assert moved[0] < start.cycle
+    assert moved[1] < BOOT + overflow + again < end.cycle
+    assert [r.fields["counter"] for r in records(trial, Kind.PMU_OVERFLOW)] == [0]
+
+
 @pytest.mark.parametrize("strategy", ["independent", "multiplexed", "dmc620"])
 def test_an_overflow_from_before_the_boot_storms_until_its_driver_is_bound(runner, strategy):
     """A driver can only quieten its own unit: the first on the line has to bear the others."""
@@ -211,6 +243,27 @@ def test_without_a_reset_the_line_is_live_before_the_pmu_is_on_the_list(runner):
     early = [record for record in records(found, Kind.HANDLER_END) if record.cycle < bound.cycle]
     assert early
     assert not records(outcome(runner, "dmc620", **at), Kind.HANDLER_END)[0].cycle < BOOT
+
+
+@pytest.mark.parametrize("strategy", AT_REST)
+def test_beyond_the_clocks_of_the_full_grid_nothing_more_happens(runner, strategy):
+    one, early, again, both = SCENARIO.grids["full"]
+    for which in (0, 1):
+        after = max(one["overflow"])
+        found = verdicts(runner, strategy, values=(after, after + 50, 1500), dying=0, which=which)
+        assert len({frozenset(earned) for earned in found.values()}) == 1
+        at = {"dying": 0, "which": which, "offline": 300}
+        start = verdicts(runner, strategy, values=(0, 300 - max(early["overflow"])), **at)
+        assert len({frozenset(earned) for earned in start.values()}) == 1
+    last = max(again["again"])
+    at = {"axis": "again", "dying": NOBODY}
+    assert (
+        len({*map(frozenset, verdicts(runner, strategy, values=(last, 300), **at).values())}) == 1
+    )
+    for gap in (1, 30):
+        after = max(both["overflow"])
+        at = {"values": (after, after + 99), "again": gap, "pmus": 1}
+        assert len({*map(frozenset, verdicts(runner, strategy, **at).values())}) == 1
 
 
 OWN = """

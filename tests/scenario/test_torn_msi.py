@@ -68,10 +68,10 @@ def test_the_quick_and_the_full_grid_have_room_on_both_sides_of_every_write(runn
         for hotplug, origin in ((1, 0), (0, 21)):
             at = SCENARIO.complete(strategy, {"inject": 300, "hotplug": hotplug})
             cycles = [cycle for cycle, _ in config_writes(runner.outcome(Point(strategy, at)))]
-            for grid in SCENARIO.grids.values():
+            for [grid] in SCENARIO.grids.values():
                 for cycle in cycles:
                     assert min(grid["inject"]) + 20 < cycle - origin < max(grid["inject"]) - 15
-    assert list(SCENARIO.grids["full"]["inject"]) == list(range(241)), "every clock"
+    assert list(SCENARIO.grids["full"][0]["inject"]) == list(range(241)), "every clock"
 
 
 EXPECTED = {
@@ -133,3 +133,39 @@ def test_two_steps_need_reads_that_push_messages(runner):
     assert not having(verdicts(runner, "two-step", range(80, 105, 8), **slow), "lost")
     late = verdicts(runner, "two-step", range(80, 105, 8), **slow, ordering=1)
     assert having(late, "lost")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "resent", "in_vain"),
+    [("retrigger", 2, 2), ("two-step", 1, 1), ("linux-5.10-recorded", 1, 1), ("naive", 1, 1)],
+)
+def test_what_a_move_costs(runner, strategy, resent, in_vain):
+    """I9 of the facts: retrigger sends always, two steps at most once."""
+    points = [
+        Point(strategy, SCENARIO.complete(strategy, {"inject": inject, "hotplug": hotplug}))
+        for inject in range(0, 161, 8)
+        for hotplug in (0, 1)
+    ]
+    figures = [runner.run(point).figures for point in points]
+    assert max(cost["resent"] for cost in figures) == resent
+    assert max(cost["in_vain"] for cost in figures) == in_vain
+    assert min(cost["resent"] for cost in figures) == (1 if strategy == "retrigger" else 0)
+
+
+def test_while_its_msi_is_off_a_function_asserts_its_pin_if_it_can(runner):
+    """I16: a side effect of V1, unless the device is told, or made, not to."""
+    off = range(30, 121, 6)
+    for keep_pin in (0, 1):
+        at = {"keep_pin": keep_pin}
+        found = {
+            inject: runner.run(
+                Point("disable-msi", SCENARIO.complete("disable-msi", {"inject": inject, **at}))
+            )
+            for inject in off
+        }
+        asserted = [inject for inject, result in found.items() if result.figures["pin"]]
+        lost = [inject for inject, result in found.items() if "lost" in result.verdicts]
+        assert lost
+        assert bool(asserted) == bool(keep_pin)
+        if keep_pin:
+            assert set(lost) <= set(asserted), "nobody listens to it"

@@ -202,6 +202,21 @@ def test_without_masking_the_host_is_interrupted_until_the_guest_has_served(tria
     assert trial("unmasked", co_inject=150, guest_delay=NEVER).verdicts >= {"storm"}
 
 
+@pytest.mark.parametrize("strategy", ["disintx", "disable-irq-lazy", "direct-eoi-bypass"])
+def test_beyond_the_clocks_of_the_full_grid_nothing_more_happens(trial, strategy):
+    """What comes later meets a line at rest, whoever it is for."""
+    full = SCENARIO.grids["full"]
+    for axis in ("reassert", "co_inject"):
+        block = next(block for block in full if axis in block)
+        last = max(block[axis])
+        for delay in (0, max(block["guest_delay"])):
+            found = [
+                trial(strategy, guest_delay=delay, **{axis: clock}).verdicts
+                for clock in (last, last + 1, last + 40, last + 400)
+            ]
+            assert len(set(found)) == 1
+
+
 # What it saves
 
 

@@ -1,5 +1,6 @@
 """The same trials elsewhere: under cocotb, on a cluster. The results are the same."""
 
+import random
 import sys
 
 import pytest
@@ -47,6 +48,36 @@ def test_under_cocotb_every_trial_comes_to_the_same(expected):
     wanted = [result.point for result in expected]
     execute = executor(TORN, NAMES, 1, "cocotb")
     assert by_point(execute("torn-msi", wanted)) == by_point(expected)
+
+
+def scattered(scenario, count, seed):
+    """Trials of its full grid, of any strategies; in the last one a CPU stalls, if it does any."""
+    chance = random.Random(seed)
+    found = []
+    for _ in range(count):
+        strategy = chance.choice(list(scenario.strategies))
+        block = chance.choice(scenario.grids["full"])
+        at = {name: chance.choice(values) for name, values in block.items()}
+        found.append(Point(strategy, scenario.complete(strategy, at)))
+    with Runner(scenario.name) as runner:
+        [last] = runner.run_all(found[-1:])
+        return [*found[:-1], chance.choice(extended([last], (60,)) or found[-1:])]
+
+
+@pytest.mark.parametrize(
+    "name", ["fasteoi-migration", "intx-refcount", "vfio-direct-eoi", "shared-pmu", "rogue-msi"]
+)
+def test_under_cocotb_any_trial_comes_to_the_same(name):
+    """Verdicts, clocks, the course of the software, and the figures."""
+    scenario = find_scenario(name)
+    wanted = scattered(scenario, 4, name)
+    names = list(dict.fromkeys(point.strategy for point in wanted))
+    here, there = (
+        by_point(executor(scenario, names, 1, host)(name, wanted))
+        for host in ("verilated", "cocotb")
+    )
+    assert here == there
+    assert not any(result.error for result in here.values())
 
 
 def test_under_cocotb_a_trial_that_dies_costs_nothing_else(own, expected):

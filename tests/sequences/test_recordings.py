@@ -219,7 +219,7 @@ def test_free(name, shape):
 
     async def free(cpu):
         await cpu.delay_until(2000)
-        await system.tear_down_device(cpu)
+        await system.tear_down(cpu)
 
     system.machine.cpus[0].spawn(free)
     sequence = modelled(system, shape, since=2000, apic=False)

@@ -104,20 +104,35 @@ def trials(*strategies, grid=("quick", "inject=40:70:10", "hotplug=1")):
 
 
 def test_a_grid_starts_with_defaults_and_later_words_win():
-    grid = parse_grid(TORN, ["quick", "inject=0x10:20:2", "bus_latency=7"])
-    assert grid["inject"] == [16, 18, 20]
-    assert grid["bus_latency"] == [7]
-    assert grid["hotplug"] == [0, 1], "from quick"
-    assert grid["ordering"] == [0], "the default"
+    [grid] = parse_grid(TORN, ["quick", "inject=0x10:20:2", "bus_latency=7"])
+    assert [*grid["inject"]] == [16, 18, 20]
+    assert [*grid["bus_latency"]] == [7]
+    assert [*grid["hotplug"]] == [0, 1], "from quick"
+    assert [*grid["ordering"]] == [0], "the default"
     assert parse_grid(TORN, ["inject=3:5", "quick"]) == parse_grid(TORN, [])
-    assert parse_grid(TORN, ["full", "default"])["inject"] == [45]
+    [grid] = parse_grid(TORN, ["full", "default"])
+    assert [*grid["inject"]] == [45]
+
+
+def test_a_later_word_means_every_block_of_an_earlier_one():
+    pmu = find_scenario("shared-pmu")
+    blocks = pmu.grids["full"]
+    grid = parse_grid(pmu, ["full", "which=1"])
+    assert len(grid) == len(blocks) > 1
+    assert all([*block["which"]] == [1] for block in grid)
+    assert [block["overflow"] for block in grid[:2]] == [block["overflow"] for block in blocks[:2]]
 
 
 def test_points_are_the_product():
-    found = points(["a", "b"], {"x": [1, 2], "y": [3]})
+    found = points(["a", "b"], [{"x": [1, 2], "y": [3]}])
     assert [(p.strategy, p.at) for p in found] == [
         (name, {"x": x, "y": 3}) for name in "ab" for x in (1, 2)
     ]
+
+
+def test_a_point_of_two_blocks_comes_once():
+    found = points(["a"], [{"x": [1, 2], "y": [3]}, {"x": [2, 4], "y": [3]}])
+    assert [p.at["x"] for p in found] == [1, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,7 @@ def test_freed_with_a_move_under_way():
 
     async def free(cpu):
         await cpu.delay_until(900)
-        await system.tear_down_device(cpu)
+        await system.tear_down(cpu)
 
     run(system, 700, programs=[(0, free)])
     table = system.domain.table
