@@ -13,8 +13,8 @@ from hdl.soc import Soc, SocConfig
 class LateApic(wiring.Component):
     """A local APIC whose line reaches the CPU a clock late."""
 
-    def __init__(self, index: int):
-        self._apic = LocalApic(index)
+    def __init__(self, index: int, *, held: bool):
+        self._apic = LocalApic(index, held=held)
         super().__init__(self._apic.signature)
 
     def elaborate(self, platform):

@@ -14,10 +14,10 @@ TINY = SocConfig(gic=False, endpoints=(EndpointConfig(basic=True),), ram_bytes=0
 """Two CPUs with local APICs and one basic function: what torn-msi needs, and no more."""
 SMALL = SocConfig(
     gic=False,
-    endpoints=(EndpointConfig(), EndpointConfig(maskable=True, basic=True)),
+    endpoints=(EndpointConfig(basic=True), EndpointConfig(maskable=True, basic=True)),
     ram_bytes=0,
 )
-"""A function with MSI and one with maskable MSI; no RAM."""
+"""A function with MSI and one with maskable MSI."""
 X86 = SocConfig(
     gic=False,
     endpoints=(
