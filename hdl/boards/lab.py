@@ -274,7 +274,7 @@ class Lab(wiring.Component):
         active = Cat(soc.tap_active[number] for number in recorded)
         todo = Signal(len(recorded))
         first = Signal(len(todo))
-        passed, news = Signal(), Signal()
+        passed = Signal()
         carried_out = Signal(bits_for(max(request.value for request in Request)))
         channel, record = 0, 0
         for place, number in enumerate(recorded):
@@ -363,12 +363,8 @@ class Lab(wiring.Component):
                     with m.If(told):
                         m.next = "IDLE"
 
-            # What lets the machine go depends on registers alone: it leads to each of its own.
             with busy("LOOK"):
-                m.d.sync += [
-                    passed.eq(0),
-                    news.eq(observed.answered.any() | (lines != levels)),
-                ]
+                m.d.sync += passed.eq(0)
                 m.next = "GO"
                 with m.If(cycle >= until):
                     m.next = "WAKE"
@@ -382,7 +378,7 @@ class Lab(wiring.Component):
                     with m.If(todo == first):
                         m.next = "GO"
             with busy("GO"):
-                with m.If(news):
+                with m.If(observed.answered.any() | (lines != levels)):
                     m.d.sync += passed.eq(1)
                     m.next = "WAKE"
                 with m.Else():
@@ -391,10 +387,8 @@ class Lab(wiring.Component):
             with busy("WAKE"):
                 say(Reply.WAKE)
                 with m.If(told):
-                    m.next = "PASS"
-            with busy("PASS"):
-                m.d.comb += enable.eq(passed)
-                m.next = "IDLE"
+                    m.d.comb += enable.eq(passed)
+                    m.next = "IDLE"
 
             with busy("SWEEP"):
                 m.d.comb += enable.eq(sequencer.enable)
